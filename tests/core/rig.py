@@ -1,0 +1,243 @@
+"""A core pool with a make-believe adapter: commands are performed on lists, time is a number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sippool_core import (
+    Address,
+    CloseConnection,
+    CloseListener,
+    Endpoint,
+    Message,
+    OpenConnection,
+    PauseAccepting,
+    PauseReading,
+    Pool,
+    PoolConfig,
+    ResumeAccepting,
+    ResumeReading,
+    SendCancelled,
+    SendCompleted,
+    SendDatagram,
+    SendFailed,
+    ShutdownWriting,
+    Transport,
+    WriteData,
+)
+
+PEER = Address("192.0.2.9", 40001)
+LOCAL = Address("192.0.2.1", 5060)
+
+
+def request(
+    method="OPTIONS",
+    *,
+    branch="z9hG4bKa",
+    transport="TCP",
+    sent_by="client.example.com:5060",
+    via="",
+    call_id="c1",
+    cseq=1,
+    body=b"",
+    extra="",
+):
+    head = (
+        f"{method} sip:server.example.com SIP/2.0\r\n"
+        f"Via: SIP/2.0/{transport} {sent_by};branch={branch}{via}\r\n"
+        "From: <sip:a@example.com>;tag=f\r\nTo: <sip:b@example.com>\r\n"
+        f"Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def response(to, status=200, *, body=b""):
+    """The answer a stack would make from a received message, or from raw bytes."""
+    lines = bytes(to).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    copied = [
+        line
+        for line in lines[1:]
+        if line.partition(b":")[0].strip().lower() in (b"via", b"v", b"from", b"to", b"call-id", b"cseq")
+    ]
+    copied = [line + b";tag=t" if line.lower().startswith(b"to") else line for line in copied]
+    head = [b"SIP/2.0 %d OK" % status, *copied, b"Content-Length: %d" % len(body)]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+@dataclass
+class Wire:
+    """What the adapter's socket of one connection has seen."""
+
+    peer: Address | None = None
+    local: Address | None = None
+    written: bytes = b""
+    pending: bytes = b""
+    paused: bool = False
+    shut: bool = False
+    closed: bool = False
+    aborted: bool = False
+
+
+@dataclass
+class Rig:
+    config: PoolConfig | None = None
+    now: float = 1000.0
+    writes_complete: bool = True
+    wires: dict[int, Wire] = field(default_factory=dict)
+    opened: list[int] = field(default_factory=list)
+    datagrams: list[tuple[int, bytes, Address]] = field(default_factory=list)
+    datagram_error: int = 0
+    hold_datagrams: bool = False
+    outcomes: dict[int, object] = field(default_factory=dict)
+    events: list[object] = field(default_factory=list)
+    accepting: dict[int, bool] = field(default_factory=dict)
+    closed_listeners: list[int] = field(default_factory=list)
+    take_events: bool = True
+    performed: int = 0
+
+    def __post_init__(self):
+        self.pool = Pool(self.config, now=self.now)
+
+    def listen(self, text="tcp:192.0.2.1:5060", **kwargs):
+        endpoint = Endpoint.parse(text)
+        listener = self.pool.add_listener(endpoint.transport, endpoint.address, now=self.now, **kwargs)
+        self.accepting[listener] = True
+        return listener
+
+    def accept(self, listener, peer=PEER):
+        connection = self.pool.handle_accepted(listener, peer, LOCAL, now=self.now)
+        if connection is not None:
+            self.wires[connection] = Wire(peer, LOCAL)
+        self.drain()
+        return connection
+
+    def connected(self, connection, local=Address("192.0.2.1", 33333)):
+        self.pool.handle_connected(connection, local, now=self.now)
+        self.drain()
+
+    def data(self, connection, data):
+        self.pool.handle_data(connection, data, now=self.now)
+        self.drain()
+
+    def eof(self, connection):
+        self.pool.handle_eof(connection, now=self.now)
+        self.drain()
+
+    def lost(self, connection, code=104):
+        self.pool.handle_lost(connection, code, now=self.now)
+        self.drain()
+
+    def datagram(self, listener, data, source=PEER, **kwargs):
+        self.pool.handle_datagram(listener, data, source, now=self.now, **kwargs)
+        self.drain()
+
+    def send(self, message, target=None, **kwargs):
+        send_id = self.pool.send(message, target, now=self.now, **kwargs)
+        self.drain()
+        return send_id
+
+    def reply(self, received, answer):
+        send_id = self.pool.reply(received, answer, now=self.now)
+        self.drain()
+        return send_id
+
+    def cancel(self, send_id):
+        self.pool.cancel_send(send_id, now=self.now)
+        self.drain()
+
+    def close(self):
+        self.pool.close(now=self.now)
+        self.drain()
+
+    def accept_write(self, connection, count=None):
+        """The kernel takes some (or all) of the outstanding write."""
+        wire = self.wires[connection]
+        taken = wire.pending[:count]
+        wire.pending = wire.pending[len(taken) :]
+        wire.written += taken
+        self.pool.handle_written(connection, len(taken), now=self.now)
+        self.drain()
+
+    def advance(self, seconds):
+        """Time passes, deadline by deadline, as an adapter would live it."""
+        end = self.now + seconds
+        while (deadline := self.pool.next_deadline()) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            before = (self.performed, len(self.events))
+            self.pool.handle_timer(now=self.now)
+            self.drain()
+            after = self.pool.next_deadline()
+            progress = (self.performed, len(self.events)) != before
+            assert progress or after is None or after > self.now, "no progress at the deadline"
+        self.now = end
+        self.pool.handle_timer(now=self.now)
+        self.drain()
+
+    def drain(self):
+        while (effect := self.pool.next_effect()) is not None:
+            self.perform(effect)
+        if self.take_events:
+            self.collect()
+
+    def collect(self):
+        while (event := self.pool.next_event()) is not None:
+            self.events.append(event)
+
+    def perform(self, effect):
+        self.performed += 1
+        match effect:
+            case OpenConnection(connection, peer, local):
+                self.wires[connection] = Wire(peer, local)
+                self.opened.append(connection)
+            case WriteData(connection, data):
+                wire = self.wires[connection]
+                assert not wire.closed and not wire.pending and not wire.shut and data
+                if self.writes_complete:
+                    wire.written += data
+                    self.pool.handle_written(connection, len(data), now=self.now)
+                else:
+                    wire.pending = data
+            case ShutdownWriting(connection):
+                assert not self.wires[connection].closed
+                self.wires[connection].shut = True
+            case CloseConnection(connection, abort):
+                assert not self.wires[connection].closed
+                self.wires[connection].closed = True
+                self.wires[connection].aborted = abort
+            case PauseReading(connection):
+                assert not self.wires[connection].paused
+                self.wires[connection].paused = True
+            case ResumeReading(connection):
+                assert self.wires[connection].paused and not self.wires[connection].closed
+                self.wires[connection].paused = False
+            case PauseAccepting(listener):
+                assert self.accepting[listener]
+                self.accepting[listener] = False
+            case ResumeAccepting(listener):
+                assert not self.accepting[listener]
+                self.accepting[listener] = True
+            case CloseListener(listener):
+                self.closed_listeners.append(listener)
+                del self.accepting[listener]
+            case SendDatagram(listener, send_id, data, peer):
+                if self.hold_datagrams:
+                    return
+                if self.datagram_error:
+                    self.pool.handle_datagram_failed(send_id, self.datagram_error, now=self.now)
+                else:
+                    self.datagrams.append((listener, data, peer))
+                    self.pool.handle_datagram_sent(send_id, now=self.now)
+            case SendCompleted(send_id) | SendFailed(send_id) | SendCancelled(send_id):
+                assert send_id not in self.outcomes, "a second outcome"
+                self.outcomes[send_id] = effect
+            case _:
+                raise AssertionError(effect)
+
+    def take(self, kind):
+        """The events of one class so far, which are then forgotten."""
+        found = [event for event in self.events if isinstance(event, kind)]
+        self.events = [event for event in self.events if not isinstance(event, kind)]
+        return found
+
+
+__all__ = ["LOCAL", "PEER", "Message", "Rig", "Transport", "Wire", "request", "response"]
