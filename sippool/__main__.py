@@ -79,7 +79,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _parser() -> _Parser:
     from ._numbers import table
 
-    parser = _Parser(prog="sippool", description="A SIP transport layer at work.", allow_abbrev=False)
+    parser = _Parser(
+        prog="sippool", description="A SIP transport layer at work.", allow_abbrev=False
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="listen | ping | demo")
     listen = commands.add_parser(
         "listen",
@@ -104,7 +106,9 @@ def _parser() -> _Parser:
         help="whether TLS clients must show a certificate (default none)",
     )
     listen.add_argument(
-        "--restrict", metavar="HOST[:PORT]", help="the only address to talk to; others are dropped unparsed"
+        "--restrict",
+        metavar="HOST[:PORT]",
+        help="the only address to talk to; others are dropped unparsed",
     )
     listen.add_argument(
         "--set",
@@ -122,17 +126,25 @@ def _parser() -> _Parser:
         " answer in time, 2 not reachable, 3 TLS or identity refused, 64 wrong usage.",
         allow_abbrev=False,
     )
-    ping.add_argument("target", metavar="TARGET", help="a SIP URI (sips:host) or an endpoint (tcp:host:5060)")
+    ping.add_argument(
+        "target", metavar="TARGET", help="a SIP URI (sips:host) or an endpoint (tcp:host:5060)"
+    )
     ping.add_argument("--count", type=_count, default=1, metavar="N", help="how many (default 1)")
     ping.add_argument(
-        "--interval", type=_span, default=1.0, metavar="S", help="seconds between them (default 1)"
+        "--interval", type=_pause, default=1.0, metavar="S", help="seconds between them (default 1)"
     )
     ping.add_argument(
-        "--timeout", type=_span, default=5.0, metavar="S", help="seconds to wait for each (default 5)"
+        "--timeout",
+        type=_span,
+        default=5.0,
+        metavar="S",
+        help="seconds to wait for each (default 5)",
     )
     _add_tls(ping)
     ping.add_argument(
-        "--tls-name", metavar="NAME", help="what the certificate must name (default: the host of TARGET)"
+        "--tls-name",
+        metavar="NAME",
+        help="what the certificate must name (default: the host of TARGET)",
     )
     ping.add_argument("--json", action="store_true", help="one JSON object a line")
     demo = commands.add_parser(
@@ -150,7 +162,9 @@ def _parser() -> _Parser:
 
 def _add_tls(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tls-cert", metavar="F", help="our certificate chain, PEM")
-    command.add_argument("--tls-key", metavar="F", help="its private key, PEM (default: in the same file)")
+    command.add_argument(
+        "--tls-key", metavar="F", help="its private key, PEM (default: in the same file)"
+    )
     command.add_argument("--tls-ca", metavar="F", help="the CAs that peers must be signed by, PEM")
 
 
@@ -165,10 +179,17 @@ def _count(text: str) -> int:
     return number
 
 
-def _span(text: str) -> float:
+def _pause(text: str) -> float:
     seconds = float(text)
-    if not 0 < seconds <= 86_400:
+    if not 0 <= seconds <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not within 0 to 86400 seconds")
+    return seconds
+
+
+def _span(text: str) -> float:
+    seconds = _pause(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError("0 is no time at all")
     return seconds
 
 

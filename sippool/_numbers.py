@@ -27,8 +27,12 @@ def with_numbers(config: PoolConfig, settings: Iterable[str]) -> PoolConfig:
 
 def table() -> str:
     """Every name with its default and its unit, one a line."""
-    numbers = [(name, group) for group in (Limits(), Timeouts()) for name in number_names(type(group))]
-    rows = [f"  {name:28} {getattr(group, name):>10} {_unit(name)}".rstrip() for name, group in numbers]
+    numbers = [
+        (name, group) for group in (Limits(), Timeouts()) for name in number_names(type(group))
+    ]
+    rows = [
+        f"  {name:28} {getattr(group, name):>10} {_unit(name)}".rstrip() for name, group in numbers
+    ]
     return "\n".join(["the numbers for --set, and their defaults:", *rows])
 
 

@@ -54,7 +54,9 @@ async def _perform(script: Script[T], stage: Stage) -> T:
                 return result
             if isinstance(step, Opening):
                 step.pool = await stack.enter_async_context(
-                    sippool_anyio.open_pool(*step.listeners, config=step.config, handler=step.handler)
+                    sippool_anyio.open_pool(
+                        *step.listeners, config=step.config, handler=step.handler
+                    )
                 )
                 continue
             with anyio.move_on_after(step.seconds):

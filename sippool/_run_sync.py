@@ -37,7 +37,9 @@ def run_sync(act: Callable[[Stage], Script[T]], *, signals: bool) -> T:
                 break
             if isinstance(step, Opening):
                 pool = stack.enter_context(
-                    sippool_sync.open_pool(*step.listeners, config=step.config, handler=step.handler)
+                    sippool_sync.open_pool(
+                        *step.listeners, config=step.config, handler=step.handler
+                    )
                 )
                 selector.register(pool.fileno(), selectors.EVENT_READ)
                 pools.append(pool)

@@ -20,7 +20,8 @@ def escape(written: bytes | str, limit: int = MAX_SHOWN_BYTES) -> str:
     """Printable ASCII of what somebody else wrote, at most `limit` bytes of it; the rest becomes `\\xNN`."""
     data = written.encode("utf-8", "surrogateescape") if isinstance(written, str) else written
     shown = "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\x{byte:02x}" for byte in data[:limit]
+        chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\x{byte:02x}"
+        for byte in data[:limit]
     )
     return shown if len(data) <= limit else f"{shown}... ({len(data)} bytes)"
 

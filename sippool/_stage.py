@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MessageReceived,
         PoolConfig,
         SendCompleted,
+        SendFailed,
         Stats,
         Target,
         Transport,
@@ -79,6 +80,18 @@ class SomePool(Protocol):
     def reply(
         self, received: MessageReceived | MalformedReceived | FramingFailed, response: bytes
     ) -> SomeOutcome: ...
+
+
+def ended(outcome: SomeOutcome) -> SendCompleted | SendFailed | None:
+    """How a send ended, or `None` as long as it has not."""
+    from sippool_sync import SendError
+
+    if not outcome.done:
+        return None
+    try:
+        return outcome.result()
+    except SendError as error:
+        return error.failed
 
 
 Handler = Callable[["SomePool", "Event"], None]

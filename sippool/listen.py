@@ -263,7 +263,9 @@ def configuration(
 ) -> PoolConfig:
     """What the options say; raises `ConfigurationError`."""
     certificate, key, ca = tls
-    settings = TlsSettings(certificate, key, ca, ClientVerification(verify_client)) if any(tls) else None
+    settings = (
+        TlsSettings(certificate, key, ca, ClientVerification(verify_client)) if any(tls) else None
+    )
     if settings is None and verify_client != "none":
         raise ConfigurationError("--verify-client needs --tls-cert and --tls-ca")
     try:
@@ -297,5 +299,7 @@ def _check_endpoint(text: str, config: PoolConfig) -> None:
         endpoint = Endpoint.parse(text)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-    if endpoint.transport is Transport.TLS and (config.tls is None or config.tls.certificate is None):
+    if endpoint.transport is Transport.TLS and (
+        config.tls is None or config.tls.certificate is None
+    ):
         raise ConfigurationError(f"{text} needs --tls-cert")

@@ -44,7 +44,9 @@ class Accepting:
         timeouts = self._state.timeouts
         seconds = listener.retry_seconds * 2 or timeouts.accept_retry_seconds
         listener.retry_seconds = min(seconds, timeouts.accept_retry_max_seconds)
-        self._timers.set((Timer.ACCEPT_AGAIN, listener.id), self._state.now + listener.retry_seconds)
+        self._timers.set(
+            (Timer.ACCEPT_AGAIN, listener.id), self._state.now + listener.retry_seconds
+        )
         if listener.id not in self._inbox_waits:
             self._state.effects.append(PauseAccepting(listener.id))
         self._starved[listener.id] = listener

@@ -165,7 +165,9 @@ class NamedTarget(NamedTuple):
         """
         scheme, colon, rest = text.strip().partition(":")
         if not colon:
-            raise ValueError(f"{text!r} is neither a SIP URI nor an endpoint such as udp:192.0.2.1:5060")
+            raise ValueError(
+                f"{text!r} is neither a SIP URI nor an endpoint such as udp:192.0.2.1:5060"
+            )
         scheme = scheme.lower()
         if scheme in ("sip", "sips"):
             transport, rest = _uri_transport(scheme, rest, text)
@@ -230,7 +232,9 @@ def _transport(name: str, text: str) -> Transport:
     try:
         return Transport(name)
     except ValueError:
-        raise ValueError(f"{name!r} in {text!r} is not a transport; there are udp, tcp and tls") from None
+        raise ValueError(
+            f"{name!r} in {text!r} is not a transport; there are udp, tcp and tls"
+        ) from None
 
 
 def _uri_transport(scheme: str, rest: str, text: str) -> tuple[Transport, str]:

@@ -35,9 +35,6 @@ class Admission:
         self._sources: dict[int, str | None] = {}
         self._per_source: Counter[str] = Counter()
 
-    def __len__(self) -> int:
-        return len(self._sources)
-
     @property
     def is_full(self) -> bool:
         """Whether no connection may be added, accepted or opened."""
@@ -107,10 +104,9 @@ class Handshakes:
 
     def next_at(self) -> float | None:
         """When the first handshake may be displaced, if one waits."""
-        if self._waiting:
-            for progress_at in self._progress_at.values():
-                return progress_at + self._stall
-        return None
+        if not self._waiting:
+            return None
+        return next(iter(self._progress_at.values())) + self._stall
 
     def stalled(self, now: float) -> int | None:
         """The handshake to give up for one that waits; `None` if there is none (left)."""

@@ -88,7 +88,10 @@ class Closer:
     def give_up_waiting(self, connection: Connection) -> None:
         """`close_seconds` are over."""
         self.finish(
-            connection, connection.close_reason, connection.close_detail, abort=connection.is_writing
+            connection,
+            connection.close_reason,
+            connection.close_detail,
+            abort=connection.is_writing,
         )
 
     def finish(
@@ -112,7 +115,9 @@ class Closer:
             if another_may_do and not out and reason in _STALE:
                 self.to_retry.append(send)
             else:
-                self._ledger.fail(send, failure, connection.flow, bytes_may_be_out=out, detail=detail)
+                self._ledger.fail(
+                    send, failure, connection.flow, bytes_may_be_out=out, detail=detail
+                )
 
     def fail_queue(self, connection: Connection, failure: SendFailure, detail: str) -> None:
         """What is queued cannot go out over this connection any more."""
@@ -134,8 +139,6 @@ class Closer:
             connection.take_tls_output()
             self.flush(connection)
         elif connection.lingers and not connection.eof:
-            if not connection.writing_shut:
-                connection.writing_shut = True
-                self._state.effects.append(ShutdownWriting(connection.id))
+            self._state.effects.append(ShutdownWriting(connection.id))
         else:
             self.finish(connection, connection.close_reason, connection.close_detail)

@@ -106,7 +106,9 @@ class Timeouts:
         if self.max_idle_seconds < self.min_idle_seconds:
             raise ConfigurationError("max_idle_seconds is smaller than min_idle_seconds")
         if self.accept_retry_max_seconds < self.accept_retry_seconds:
-            raise ConfigurationError("accept_retry_max_seconds is smaller than accept_retry_seconds")
+            raise ConfigurationError(
+                "accept_retry_max_seconds is smaller than accept_retry_seconds"
+            )
 
 
 class ClientVerification(enum.Enum):

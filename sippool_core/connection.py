@@ -84,7 +84,6 @@ class Connection:
         "spoke",
         "tls",
         "transport",
-        "writing_shut",
     )
 
     def __init__(
@@ -111,7 +110,9 @@ class Connection:
         self.eof = False
         self.spoke = False  # whether a whole message has come
         self.paused = False
-        self.frozen_timers: list[tuple[int, float]] = []  # seconds left of read deadlines, while paused
+        self.frozen_timers: list[
+            tuple[int, float]
+        ] = []  # seconds left of read deadlines, while paused
         self.message_since: float | None = None
         self.held_partial_bytes = 0
         self.malformed_count = 0
@@ -124,7 +125,6 @@ class Connection:
         self.close_when_answered = False
         self.lingers = False
         self.goodbye_said = False  # close_notify
-        self.writing_shut = False
         # Writing.
         self.pong_pending = False
         self._control = bytearray()
@@ -148,6 +148,11 @@ class Connection:
     def queued_bytes(self) -> int:
         """Bytes that this connection makes us hold for its peer."""
         return self._waiting_bytes + len(self._control) + self._write_total - self._write_done
+
+    @property
+    def control_bytes(self) -> int:
+        """Bytes of TLS itself (handshake, alerts, key updates) that wait to go out."""
+        return len(self._control)
 
     @property
     def queued_messages(self) -> int:
@@ -178,10 +183,10 @@ class Connection:
 
     def take_tls_output(self) -> None:
         """Collect what the TLS engine wants to say (handshake, alerts)."""
-        if self.tls is not None:
-            output = self.tls.take_output()
-            self._control += output
-            self._state.stats.queued_bytes += len(output)
+        assert self.tls is not None
+        output = self.tls.take_output()
+        self._control += output
+        self._state.stats.queued_bytes += len(output)
 
     def next_write(self) -> bytes:
         """Everything that may go out now, as one write; empty if nothing may."""
@@ -190,7 +195,7 @@ class Connection:
         parts = [bytes(self._control)]
         end = len(self._control)
         self._control.clear()
-        if self.phase in (Phase.OPEN, Phase.CLOSING):
+        if self.phase is not Phase.HANDSHAKING and (self.tls is None or self.tls.is_open):
             while self._queue:
                 send = self._queue.popleft()
                 data = self._encode(send.data)

@@ -33,7 +33,9 @@ class Datagrams:
         self._router = router
         self._outstanding: dict[int, tuple[PendingSend, Listener, Flow]] = {}
 
-    def received(self, listener: Listener, data: bytes, source: Address, *, truncated: bool) -> None:
+    def received(
+        self, listener: Listener, data: bytes, source: Address, *, truncated: bool
+    ) -> None:
         """A datagram has come."""
         flow = Flow(listener.id, listener.transport, source, listener.local, listener.id)
         reason = self._refusal(listener, source, truncated=truncated)
@@ -45,9 +47,7 @@ class Datagrams:
             self._drop(framed, flow, len(data))
         elif isinstance(framed, Malformed):
             self._state.stats.malformed[framed.defect] += 1
-            message = framed.message
-            if message.can_be_answered:
-                message = stamp(message, source)
+            message = stamp(framed.message, source)
             event = MalformedReceived(framed.defect, message, flow)
             self._state.inbox.put(event, len(message.raw))
         else:
@@ -99,7 +99,9 @@ class Datagrams:
                 self._settle(send.send_id)
                 self._ledger.fail(send, SendFailure.POOL_CLOSED, flow, bytes_may_be_out=True)
 
-    def _refusal(self, listener: Listener, source: Address, *, truncated: bool) -> DropReason | None:
+    def _refusal(
+        self, listener: Listener, source: Address, *, truncated: bool
+    ) -> DropReason | None:
         restriction = self._router.restriction
         if restriction is not None and not restriction.allows_datagram_from(source):
             return DropReason.NOT_ALLOWED
@@ -117,8 +119,7 @@ class Datagrams:
         stats.message_bytes_received += len(message.raw)
         if len(message.raw) < datagram_size:
             stats.datagrams_cut += 1
-        if message.is_request:
-            message = stamp(message, flow.peer)
+        message = stamp(message, flow.peer)
         self._state.inbox.put(MessageReceived(message, flow), len(message.raw))
 
     def _drop(self, reason: DropReason, flow: Flow, size: int) -> None:

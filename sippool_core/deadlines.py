@@ -49,9 +49,6 @@ class DeadlineQueue:
             return None
         return self._started_at.popitem(last=False)[0]
 
-    def __len__(self) -> int:
-        return len(self._started_at)
-
 
 class Timers(Generic[K]):
     """Deadlines at any instant, one for each key."""
@@ -95,6 +92,3 @@ class Timers(Generic[K]):
         key = heapq.heappop(self._heap)[2]
         del self._at[key]
         return key
-
-    def __contains__(self, key: K) -> bool:
-        return key in self._at

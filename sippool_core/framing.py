@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .errors import InvalidMessage
-from .message import Message, read_head, read_start_line
+from .message import Message, read_head
 from .reasons import Defect, DropReason
+from .start_line import read_start_line
 from .syntax import TOKEN_BYTES
 
 if TYPE_CHECKING:

@@ -21,12 +21,11 @@ _MAX_DOMAIN = 253
 
 # The underscore is no host name's character, but DNS has it and so have the names of real PBXes; it can
 # stand for nothing but itself.
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 
 # What may follow the host of a SIP URI: port, parameters and headers say nothing about who somebody is
 # (RFC 5922 section 7.2 compares "only the DNS name component").
-_AFTER_HOST = re.compile(r"(?::[0-9]{1,5})?(?:[;?].*)?", re.ASCII | re.DOTALL)
-_HOST = re.compile(r"[^:;?]*")
+_HOST_AND_REST = re.compile(r"([^:;?]*)(?::[0-9]{1,5})?(?:[;?].*)?", re.DOTALL)
 
 
 def identities(
@@ -101,11 +100,8 @@ def _host_of_sip_uri(uri: str) -> str | None:
     # With an "@" the URI names a user, who does not speak for the domain.
     if scheme.lower() != "sip" or "@" in rest:
         return None
-    host = _HOST.match(rest)
-    assert host is not None, "the pattern matches the empty string"
-    if not _AFTER_HOST.fullmatch(rest, host.end()):
-        return None
-    return _domain(host.group())
+    parts = _HOST_AND_REST.fullmatch(rest)
+    return _domain(parts[1]) if parts else None
 
 
 def _common_names(certificate: Mapping[str, object]) -> list[str | None]:

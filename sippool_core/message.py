@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, TypeAlias
 
 from .reasons import Defect
+from .start_line import read_start_line
 from .syntax import (
     BLANKS,
     HEADER_NAMES,
@@ -43,13 +44,6 @@ OVERSIZED = 10**10
 
 _MAGIC_COOKIE = b"z9hG4bK"
 
-StartLine: TypeAlias = tuple[Defect | None, bool, str, bytes, int, bytes]
-"""Defect, whether it is a request, method, URI, status, reason phrase."""
-
-_REQUEST_LINE = re.compile(rb"([%b]++) ([^\x00-\x20\x7f]++) (?i:SIP)/([0-9]++\.[0-9]++)" % TOKEN_CLASS)
-_STATUS_LINE = re.compile(rb"(?i:SIP)/([0-9]++\.[0-9]++) ([0-9]++) ([^\x00]*+)")
-_VERSION = re.compile(rb"(?i:SIP)/[0-9]++\.[0-9]++")
-_METHOD = re.compile(rb"([%b]++)[ \t]" % TOKEN_CLASS)
 _CSEQ = re.compile(rb"[ \t\r\n]*+(?=[0-9])0*+([0-9]*+)[ \t\r\n]++([%b]++)[ \t\r\n]*+" % TOKEN_CLASS)
 _VIA_NAME = re.compile(rb"\r\n(?i:via|v)[ \t]*+:")
 _BLANK = re.compile(rb"[\x00-\x20\x7f]")
@@ -235,38 +229,6 @@ def stamp(message: Message, source: Address) -> Message:
     return message._with_via(raw[:start] + line + raw[end:], via)
 
 
-def read_start_line(line: bytes) -> StartLine:
-    """Read a start line. The defect `NOT_SIP` means that nothing else can be told."""
-    found = _REQUEST_LINE.fullmatch(line)
-    if found is not None:
-        method, uri, version = found.groups()
-        defect = None if version == b"2.0" else Defect.VERSION
-        return defect, True, method.decode("ascii"), uri, 0, b""
-    found = _STATUS_LINE.fullmatch(line)
-    if found is not None:
-        version, digits, reason_phrase = found.groups()
-        status = int(digits) if len(digits) == 3 else 0
-        if version != b"2.0":
-            defect = Defect.VERSION
-        else:
-            defect = None if 100 <= status <= 699 else Defect.STATUS_CODE
-        return defect, False, "", b"", status, reason_phrase
-    return _read_odd_start_line(line)
-
-
-def _read_odd_start_line(line: bytes) -> StartLine:
-    """Tell a SIP start line with a mistake in it from what is no SIP at all."""
-    first, *rest = line.replace(b"\t", b" ").strip(b" ").split(b" ")
-    version = _VERSION.match(line)
-    if version is not None and version.end() in (len(line), len(first)):
-        return Defect.START_LINE, False, "", b"", 0, b""
-    method = _METHOD.match(line)
-    if method is not None and rest and _VERSION.fullmatch(rest[-1]):
-        uri = b" ".join(rest[:-1]).strip(b" ")
-        return Defect.START_LINE, True, method[1].decode("ascii"), uri, 0, b""
-    return Defect.NOT_SIP, False, "", b"", 0, b""
-
-
 def read_head(header: bytes) -> Message:
     """Read a header, from its start line to its empty line, into a message without a body."""
     usual = USUAL_HEADER.fullmatch(header)
@@ -275,7 +237,7 @@ def read_head(header: bytes) -> Message:
 
 def _read_usual(header: bytes, usual: re.Match[bytes]) -> Message | None:
     """The message of a header of the usual shape; `None` where something is missing or wrong in it."""
-    method, uri, status, reason, via_value, number, cseq_method, call_id, from_, to, length = usual.groups()
+    method, uri, status, reason, via_value, number, cseq_method, call_id, length, from_, to = usual.groups()
     if via_value is None or number is None or call_id is None or length is None:
         return None
     via = read_via(via_value)

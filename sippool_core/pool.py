@@ -13,34 +13,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, SupportsBytes
 
 from .accepting import Accepting
-from .address import Address, Target, Transport
-from .config import PoolConfig, TlsSettings
+from .address import Transport
+from .config import PoolConfig
 from .datagrams import Datagrams
 from .deadlines import Timers
-from .errors import (
-    AmbiguousTransaction,
-    ConfigurationError,
-    InvalidMessage,
-    NoRoute,
-    PoolClosed,
-    QueueFull,
-)
 from .effects import CloseListener
+from .errors import ConfigurationError, PoolClosed
 from .events import Flow, InputDropped, SendUnawaited
-from .framing import check_outgoing
-from .message import answer_address
 from .reading import Timer
-from .reasons import CloseReason, DropReason, SendFailure, errno_name
+from .reasons import CloseReason, DropReason, errno_name
 from .routing import Listener, Router
+from .sender import Sender
 from .sends import Ledger
 from .state import PoolState
 from .streams import Streams
 
 if TYPE_CHECKING:
+    from .address import Address, Target
     from .connection import Connection
     from .effects import Effect, SendFailed
     from .events import Event, FramingFailed, MalformedReceived, MessageReceived
-    from .message import Message
     from .state import Stats
 
 
@@ -58,8 +50,11 @@ class Pool:
         self._datagrams = Datagrams(self._state, self._ledger, self._router)
         self._streams = Streams(self._state, self._ledger, self._router, self._timers)
         self._closing = False
+        self._sender = Sender(
+            self._state, self._ledger, self._router, self._streams, self._datagrams
+        )
         if config.tls is not None:
-            self._load_tls(config.tls)
+            self._streams.load_tls(config.tls)
 
     # What the application does.
 
@@ -113,16 +108,7 @@ class Pool:
         `AmbiguousTransaction`, `QueueFull`, `PoolClosed`, and `ValueError` for a target that cannot be read.
         """
         self._require_open(now)
-        if isinstance(target, str):
-            target = Target.parse(target)
-        stream = target is not None and target.transport.is_stream if flow is None else flow.transport.is_stream
-        outgoing = check_outgoing(bytes(message), stream=stream, limits=self._state.limits)
-        if flow is not None:
-            send_id = self._send_by_flow(outgoing, flow, outgoing)
-        elif outgoing.is_request:
-            send_id = self._send_to_target(outgoing, target)
-        else:
-            send_id = self._send_response(outgoing, target)
+        send_id = self._sender.send(bytes(message), target, flow)
         self._settle()
         return send_id
 
@@ -139,16 +125,7 @@ class Pool:
         `InvalidMessage` where `response` does not answer this request.
         """
         self._require_open(now)
-        flow = received.flow
-        outgoing = check_outgoing(
-            bytes(response), stream=flow.transport.is_stream, limits=self._state.limits
-        )
-        request = received.message
-        if request is None or not request.can_be_answered:
-            raise InvalidMessage("there is no request in it that can be answered")
-        if outgoing.is_request or outgoing.transaction_key != request.transaction_key:
-            raise InvalidMessage("this is not a response to the received request (Via, CSeq)")
-        send_id = self._send_by_flow(outgoing, flow, request)
+        send_id = self._sender.reply(received.flow, received.message, bytes(response))
         self._settle()
         return send_id
 
@@ -307,7 +284,9 @@ class Pool:
         """The instant at which `handle_timer` wants to be called, or `None`; it may have passed already."""
         if self._accepting.may_go_on:
             return self._state.now
-        instants = [at for at in (self._timers.next_at(), self._streams.next_at()) if at is not None]
+        instants = [
+            at for at in (self._timers.next_at(), self._streams.next_at()) if at is not None
+        ]
         return min(instants, default=None)
 
     @property
@@ -327,90 +306,7 @@ class Pool:
         """Whether `close` was called and everything has ended."""
         return self._closing and not self._streams.connections
 
-    # Which way.
-
-    def _send_by_flow(self, message: Message, flow: Flow, stamped: Message) -> int:
-        """`stamped` has the top Via that says where an answer over UDP goes."""
-        if flow.transport is Transport.UDP:
-            listener = self._router.listeners.get(flow.id)
-            peer: Address | None = flow.peer
-            if not message.is_request and stamped.via is not None:
-                peer = answer_address(stamped.via, flow.peer)
-            return self._send_datagram(message, listener, peer)
-        connection = self._streams.usable(flow.id, for_answer=not message.is_request)
-        return self._send_on_connection(message, connection, flow)
-
-    def _send_response(self, message: Message, target: Target | None) -> int:
-        """RFC 3261 section 18.2.2, for a response that comes without its flow."""
-        flows = self._streams.activity.flows_owing(message)
-        if len(flows) > 1:
-            raise AmbiguousTransaction("this request is open on several flows: use reply, or give its flow")
-        if flows:
-            checked = check_outgoing(message.raw, stream=True, limits=self._state.limits)
-            connection = self._streams.usable(flows[0], for_answer=True)
-            return self._send_on_connection(checked, connection, None)
-        via = message.via
-        if target is None and via is not None and via.transport == "UDP":
-            # Our own stamp says where the request came from.
-            address = answer_address(via, None)
-            if address is not None:
-                target = Target(Transport.UDP, address)
-        if target is None:
-            return self._fail(message, None)
-        return self._send_to_target(message, target)
-
-    def _send_to_target(self, message: Message, target: Target | None) -> int:
-        if target is None:
-            raise NoRoute("a request needs a target or a flow")
-        target, listener = self._router.way_to(target)
-        if target.transport is Transport.UDP:
-            return self._send_datagram(message, listener, target.address)
-        if target.transport is Transport.TLS and self._streams.tls_contexts is None:
-            self._load_tls(TlsSettings())
-        connection = self._streams.reusable(target, listener)
-        self._check_room(message, connection)
-        send = self._ledger.accept(message, target)
-        self._streams.send_to(send, target, listener)
-        return send.send_id
-
-    def _send_on_connection(
-        self, message: Message, connection: Connection | None, flow: Flow | None
-    ) -> int:
-        if connection is None:
-            return self._fail(message, flow)
-        self._check_room(message, connection)
-        send = self._ledger.accept(message, None)
-        send.reused = True
-        self._streams.send_on(send, connection)
-        return send.send_id
-
-    def _send_datagram(self, message: Message, listener: Listener | None, peer: Address | None) -> int:
-        if listener is None or peer is None:
-            return self._fail(message, None)
-        self._datagrams.check_room(listener, len(message.raw))
-        send = self._ledger.accept(message, None)
-        self._datagrams.send(send, listener, self._router.datagram_peer(listener, peer))
-        return send.send_id
-
-    def _fail(self, message: Message, flow: Flow | None) -> int:
-        """The way is gone, which is no fault of the caller's: an outcome, not an exception."""
-        send = self._ledger.accept(message, None)
-        self._ledger.fail(send, SendFailure.FLOW_FAILED, flow)
-        return send.send_id
-
-    def _check_room(self, message: Message, connection: Connection | None) -> None:
-        limits = self._state.limits
-        size = len(message.raw)
-        if self._state.stats.queued_bytes + size > limits.max_queued_bytes_total:
-            raise QueueFull("the queues of all connections together are full")
-        if connection is not None and (
-            connection.queued_messages >= limits.max_queued_messages
-            or connection.queued_bytes + size > limits.max_queued_bytes
-        ):
-            raise QueueFull(
-                f"{connection.queued_messages} messages ({connection.queued_bytes} bytes) wait for"
-                f" {connection.peer}"
-            )
+    # Inside.
 
     def _refusal(self, peer: Address) -> DropReason | None:
         restriction = self._router.restriction
@@ -427,11 +323,6 @@ class Pool:
         if self._closing:
             raise PoolClosed("the pool is closed")
 
-    def _load_tls(self, settings: TlsSettings) -> None:
-        from .tls import TlsContexts  # ssl takes as long to load as all the rest
-
-        self._streams.tls_contexts = TlsContexts.build(settings)
-
     def _settle(self) -> None:
         """Finish what an input began."""
         self._streams.settle()
@@ -439,4 +330,3 @@ class Pool:
             for listener in self._router.listeners.values():
                 if listener.transport.is_stream:
                     self._accepting.wait_for_room(listener)
-

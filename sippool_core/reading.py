@@ -97,8 +97,7 @@ class Reader:
             self._timers.clear((timer, connection.id))
 
     def _message(self, connection: Connection, message: Message) -> None:
-        if message.is_request:
-            message = stamp(message, connection.peer)
+        message = stamp(message, connection.peer)
         stats = self._state.stats
         stats.messages_received += 1
         stats.message_bytes_received += len(message.raw)
@@ -111,24 +110,25 @@ class Reader:
 
     def _malformed(self, connection: Connection, malformed: Malformed) -> bool:
         """Deliver it as what it is; true if there were too many."""
-        message = malformed.message
+        message = stamp(malformed.message, connection.peer)
         if message.can_be_answered:
-            message = stamp(message, connection.peer)
             self._activity.received(connection.id, message)
         self._message_ended(connection)
         self._state.stats.malformed[malformed.defect] += 1
         event = MalformedReceived(malformed.defect, message, connection.flow)
         self._state.inbox.put(event, len(message.raw))
-        if self._state.now - connection.malformed_window_at > self._state.timeouts.malformed_window_seconds:
+        if (
+            self._state.now - connection.malformed_window_at
+            > self._state.timeouts.malformed_window_seconds
+        ):
             connection.malformed_window_at = self._state.now
             connection.malformed_count = 0
         connection.malformed_count += 1
         return connection.malformed_count > self._state.limits.max_malformed
 
     def _broken(self, connection: Connection, broken: Broken) -> None:
-        message = broken.message
+        message = broken.message and stamp(broken.message, connection.peer)
         if message is not None and message.can_be_answered:
-            message = stamp(message, connection.peer)
             self._activity.received(connection.id, message)
         self._state.stats.framing_failed[broken.defect] += 1
         size = 0 if message is None else len(message.raw)
@@ -136,7 +136,10 @@ class Reader:
 
     def _ping(self, connection: Connection) -> None:
         self._state.stats.pings_received += 1
-        if self._state.now - connection.keepalive_window_at > self._state.timeouts.keepalive_window_seconds:
+        if (
+            self._state.now - connection.keepalive_window_at
+            > self._state.timeouts.keepalive_window_seconds
+        ):
             connection.keepalive_window_at = self._state.now
             connection.framer.forgive_keepalives()
         connection.enqueue_pong()

@@ -78,6 +78,6 @@ class Ledger:
 
     def cancel(self, send: PendingSend, *, bytes_may_be_out: bool) -> None:
         """The application gave it up."""
-        if self._open.pop(send.send_id, None) is not None:
-            self._state.stats.sends_cancelled += 1
-            self._state.effects.append(SendCancelled(send.send_id, bytes_may_be_out))
+        del self._open[send.send_id]
+        self._state.stats.sends_cancelled += 1
+        self._state.effects.append(SendCancelled(send.send_id, bytes_may_be_out))

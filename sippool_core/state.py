@@ -71,8 +71,7 @@ class PoolState:
 
     def tick(self, now: float) -> None:
         """Take the time of an input."""
-        if now > self.now:
-            self.now = now
+        self.now = max(self.now, now)
 
     def new_id(self) -> int:
         """A number that no connection, listener or send of this pool has or had."""
@@ -81,7 +80,10 @@ class PoolState:
 
     def snapshot(self) -> Stats:
         """A copy of the counters."""
-        stats = copy.deepcopy(self.stats)
+        stats = copy.copy(self.stats)
+        for name, value in vars(stats).items():
+            if isinstance(value, Counter):
+                setattr(stats, name, value.copy())
         stats.events_waiting = len(self.inbox)
         stats.events_discarded = self.inbox.discarded
         return stats

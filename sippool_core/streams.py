@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .address import Address, Transport
 from .closing import Closer
+from .config import TlsSettings
 from .connection import Connection, Phase
 from .effects import OpenConnection, PauseReading, ResumeReading
 from .events import ConnectionOpened
@@ -59,6 +60,13 @@ class Streams:
         self.connections = self._registry.connections
         self.tls_contexts: TlsContexts | None = None
 
+    def load_tls(self, settings: TlsSettings | None = None) -> None:
+        """Have contexts for TLS: by these settings, or, where there are none yet, by the system's CAs."""
+        if settings is not None or self.tls_contexts is None:
+            from .tls import TlsContexts  # ssl takes as long to load as all the rest
+
+            self.tls_contexts = TlsContexts.build(settings or TlsSettings())
+
     # Sending.
 
     def reusable(self, target: Target, listener: Listener | None) -> Connection | None:
@@ -88,9 +96,9 @@ class Streams:
 
     def send_on(self, send: PendingSend, connection: Connection) -> None:
         """Queue a send on this connection."""
+        assert send.message is not None, "a pong takes no way, it is enqueued"
         connection.enqueue(send)
-        if send.message is not None:
-            self.activity.sent(connection.id, send.message)
+        self.activity.sent(connection.id, send.message)
         self._closer.flush(connection)
 
     def cancel(self, send: PendingSend) -> None:
@@ -212,12 +220,18 @@ class Streams:
         """Do what has become due for whole groups of connections."""
         now = self._state.now
         while (connection_id := self._registry.writes.pop_due(now)) is not None:
-            self._closer.finish(self.connections[connection_id], CloseReason.WRITE_TIMEOUT, abort=True)
+            self._closer.finish(
+                self.connections[connection_id], CloseReason.WRITE_TIMEOUT, abort=True
+            )
         while (connection_id := self.activity.expiry.pop_due(now)) is not None:
             connection = self.connections[connection_id]
             # A half message and an unfinished write have deadlines of their own, which end in life or death;
             # one that waits for the application is not idle.
-            if connection.message_since is None and not connection.has_unsent and not connection.paused:
+            if (
+                connection.message_since is None
+                and not connection.has_unsent
+                and not connection.paused
+            ):
                 self._closer.begin(connection, CloseReason.EXPIRED)
         while (connection_id := self._registry.handshakes.stalled(now)) is not None:
             connection = self.connections[connection_id]
@@ -299,8 +313,8 @@ class Streams:
             self._opened(connection)
         elif connection.queued_bytes:
             self._registry.handshakes.progress(connection.id, self._state.now)
-        if connection.queued_bytes > self._state.limits.max_queued_bytes * 2:
-            # A peer that makes the engine talk (KeyUpdate) and never reads.
+        if connection.control_bytes > self._state.limits.max_queued_bytes:
+            # A peer that makes the engine talk (KeyUpdate) and never reads what it says.
             self._closer.finish(connection, CloseReason.WRITE_TIMEOUT, abort=True)
             return
         connection.eof = connection.eof or tls.peer_closed
@@ -310,6 +324,7 @@ class Streams:
         """Deliver what was whole; close where the engine has failed, its alert first."""
         tls = connection.tls
         assert tls is not None
+        self._closer.flush(connection)
         self._read_on(connection)
         if tls.failure is not None and connection.phase in (Phase.HANDSHAKING, Phase.OPEN):
             failure = send_failure_from_close(tls.failure)
@@ -318,15 +333,17 @@ class Streams:
 
     def _read_on(self, connection: Connection) -> None:
         """Deliver what can be delivered, and act on how it ended."""
-        if connection.phase is Phase.OPEN:
-            reason = self._registry.reader.pump(connection)
-            if reason is not None:
-                self._closer.begin(connection, reason)
-            else:
-                self._bound_partial_bytes()
-        if connection.phase is Phase.OPEN and connection.eof and not connection.paused:
-            if connection.half_closed_for is None:
-                self._closer.half_close(connection)
+        if connection.phase is not Phase.OPEN:
+            return
+        reason = self._registry.reader.pump(connection)
+        if reason is not None:
+            self._closer.begin(connection, reason)
+            return
+        self._bound_partial_bytes()
+        if connection.phase is not Phase.OPEN:
+            return
+        if connection.eof and not connection.paused and connection.half_closed_for is None:
+            self._closer.half_close(connection)
         self._closer.flush(connection)
 
     def _bound_partial_bytes(self) -> None:

@@ -21,7 +21,7 @@ from .events import TlsFacts
 from .reasons import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _HANDSHAKE_RECORD = 22
 _RECORD_TYPES = range(20, 25)
@@ -131,7 +131,7 @@ class TlsEngine:
                 if kind not in _RECORD_TYPES and self.failure is None:
                     # OpenSSL still reads an SSL 2.0 hello, whose records cannot be followed.
                     self._fail(CloseReason.HANDSHAKE_FAILED, "not a TLS record")
-            elif kind == _HANDSHAKE_RECORD:
+            elif kind == _HANDSHAKE_RECORD and self._needs_cutting:
                 self._say_goodbye()
                 self._fail(CloseReason.RENEGOTIATION, "the peer began another handshake")
             else:
@@ -145,12 +145,16 @@ class TlsEngine:
             self._fail(CloseReason.HANDSHAKE_FAILED, "the peer closed during the handshake")
 
     def write(self, plaintext: bytes) -> None:
-        """Encrypt; only while `is_open`."""
+        """Encrypt; only while `is_open`, and look at `failure` afterwards."""
         assert self.is_open
         rest = memoryview(plaintext)
-        while rest:
-            # One record at a time: Python turns on SSL_MODE_ENABLE_PARTIAL_WRITE.
-            rest = rest[self._tls.write(rest) :]
+        try:
+            while rest:
+                # One record at a time: Python turns on SSL_MODE_ENABLE_PARTIAL_WRITE.
+                rest = rest[self._tls.write(rest) :]
+        except ssl.SSLError as error:
+            # OpenSSL would want to read here if a hello inside Finished's own record got past `receive`.
+            self._fail(CloseReason.SYSTEM_ERROR, _words(error))
 
     def take_output(self) -> bytes:
         """The ciphertext to send now; an alert too, after a failure."""
@@ -186,9 +190,10 @@ class TlsEngine:
         try:
             certificate = self._tls.getpeercert()
         except (ValueError, ssl.SSLError):
-            # Names that are not text: Python cannot decode the certificate, though its chain is good.
-            certificate = {"subjectAltName": ()}
-        shown: dict[str, object] = certificate or {}
+            # Names that are not text: Python cannot decode the certificate, though its chain is good. It names
+            # nobody then.
+            certificate = {}
+        shown: Mapping[str, object] = certificate or {}
         lenient = self._allow_common_name
         found = identity.identities(shown, allow_common_name=lenient)
         matched = None
@@ -332,7 +337,7 @@ def _load_ca(context: ssl.SSLContext, settings: TlsSettings) -> None:
 
 
 def _judge_server_context(context: ssl.SSLContext, wanted: ClientVerification) -> None:
-    _judge(context, "server_context", ssl.PROTOCOL_TLS_SERVER)
+    _judge(context, "server", ssl.PROTOCOL_TLS_SERVER)
     mode = _VERIFY_MODES[wanted]
     # The context is used as it is, so a stricter setting beside it would be lost without a word.
     if wanted is not ClientVerification.NONE and context.verify_mode is not mode:
@@ -343,18 +348,19 @@ def _judge_server_context(context: ssl.SSLContext, wanted: ClientVerification) -
 
 
 def _judge_client_context(context: ssl.SSLContext) -> None:
-    _judge(context, "client_context", ssl.PROTOCOL_TLS_CLIENT)
+    _judge(context, "client", ssl.PROTOCOL_TLS_CLIENT)
     if context.verify_mode is not ssl.CERT_REQUIRED:
         raise ConfigurationError(
             "client_context does not verify servers: client_context.verify_mode = ssl.CERT_REQUIRED"
         )
 
 
-def _judge(context: ssl.SSLContext, name: str, protocol: ssl._SSLMethod) -> None:
+def _judge(context: ssl.SSLContext, role: str, protocol: int) -> None:
     """What both roles need of a context that the caller made."""
+    name = f"{role}_context"
     if context.protocol not in (protocol, ssl.PROTOCOL_TLS):
         raise ConfigurationError(
-            f"{name} was made for something else: {name} = ssl.SSLContext(ssl.{protocol.name})"
+            f"{name} was made for something else: {name} = ssl.SSLContext(ssl.PROTOCOL_TLS_{role.upper()})"
         )
     if context.check_hostname:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ from .syntax import TOKEN_CLASS
 
 # A loop with groups in it is not possessive (see `via`); what it repeats is, and begins with its own line end,
 # so that nothing is tried in two ways. Groups are referred to by number: 5 Via, 6 CSeq number, 7 CSeq method,
-# 8 Call-ID, 9 From, 10 To, 11 Content-Length; a second one of these is not usual, only another Via line is.
+# 8 Call-ID, 9 Content-Length, 10 From, 11 To; a second one of these is not usual, only another Via line is.
 USUAL_HEADER = re.compile(
     rb"""
     (?: ([TOKEN]++) [ ] ([^\x00-\x20\x7f]++) [ ] SIP/2\.0 | SIP/2\.0 [ ] ([1-6][0-9][0-9]) [ ] ([^\x00\r]*+) )
@@ -24,9 +24,9 @@ USUAL_HEADER = re.compile(
           | C (?: Seq: (?(6)(?!)) [ ]?+ ([0-9]{1,9}+) [ ] ([TOKEN]++)
                 | all-I[Dd]: (?(8)(?!)) [ ]?+ ([^\x00-\x20\x7f]++)
                 | ontact: [^\r]*+ )
-          | (?: Content-Length | l ): (?(11)(?!)) [ ]?+ ([0-9]{1,9}+)
-          | From: (?(9)(?!)) ([^\r]*+)
-          | To: (?(10)(?!)) ([^\r]*+)
+          | (?: Content-Length | l ): (?(9)(?!)) [ ]?+ ([0-9]{1,9}+)
+          | From: (?(10)(?!)) ([^\r]*+)
+          | To: (?(11)(?!)) ([^\r]*+)
           | (?! [CcFfIiLlTtVv] ) [TOKEN]++ : [^\r]*+
           | (?! (?i: via|v|cseq|call-id|i|from|f|to|t|content-length|l ) : ) [TOKEN]++ : [^\r]*+
         )

@@ -135,7 +135,9 @@ def stamped_line(line: bytes, via: Via, source: Address) -> tuple[bytes, Via]:
         pieces += (line[position:start], replacement)
         position = stop
     pieces.append(line[position:])
-    return b"".join(pieces), via._replace(received=received, rport=rport)
+    return b"".join(pieces), Via(
+        via.transport, via.host, via.port, via.branch, received, rport, via.asks_rport
+    )
 
 
 def answer_address(via: Via, source: Address | None) -> Address | None:

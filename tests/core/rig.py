@@ -28,6 +28,7 @@ from sippool_core import (
 
 PEER = Address("192.0.2.9", 40001)
 LOCAL = Address("192.0.2.1", 5060)
+OURS = Address("192.0.2.1", 33333)
 
 
 def request(
@@ -57,7 +58,8 @@ def response(to, status=200, *, body=b""):
     copied = [
         line
         for line in lines[1:]
-        if line.partition(b":")[0].strip().lower() in (b"via", b"v", b"from", b"to", b"call-id", b"cseq")
+        if line.partition(b":")[0].strip().lower()
+        in (b"via", b"v", b"from", b"to", b"call-id", b"cseq")
     ]
     copied = [line + b";tag=t" if line.lower().startswith(b"to") else line for line in copied]
     head = [b"SIP/2.0 %d OK" % status, *copied, b"Content-Length: %d" % len(body)]
@@ -100,7 +102,9 @@ class Rig:
 
     def listen(self, text="tcp:192.0.2.1:5060", **kwargs):
         endpoint = Endpoint.parse(text)
-        listener = self.pool.add_listener(endpoint.transport, endpoint.address, now=self.now, **kwargs)
+        listener = self.pool.add_listener(
+            endpoint.transport, endpoint.address, now=self.now, **kwargs
+        )
         self.accepting[listener] = True
         return listener
 
@@ -111,8 +115,8 @@ class Rig:
         self.drain()
         return connection
 
-    def connected(self, connection, local=Address("192.0.2.1", 33333)):
-        self.pool.handle_connected(connection, local, now=self.now)
+    def connected(self, connection):
+        self.pool.handle_connected(connection, OURS, now=self.now)
         self.drain()
 
     def data(self, connection, data):

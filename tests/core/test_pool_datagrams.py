@@ -197,7 +197,9 @@ def test_impossible_sources_are_dropped(source):
 
 def test_drops_are_counted_by_reason():
     rig = Rig()
-    listener, _ = serve(rig, b"\r\n\r\n", b"x" * 50, response(udp_request()).replace(b" 200 ", b" 999 "))
+    listener, _ = serve(
+        rig, b"\r\n\r\n", b"x" * 50, response(udp_request()).replace(b" 200 ", b" 999 ")
+    )
     rig.datagram(listener, udp_request()[:-10], truncated=True)
     reasons = [event.reason for event in rig.take(InputDropped)]
     assert reasons == [

@@ -162,7 +162,13 @@ def test_idle_expiry_to_the_instant():
 
 @pytest.mark.parametrize(
     ("method", "provisional", "seconds"),
-    [("OPTIONS", None, 32), ("INVITE", None, 32), ("INVITE", 100, 32), ("INVITE", 180, 181), ("OPTIONS", 183, 32)],
+    [
+        ("OPTIONS", None, 32),
+        ("INVITE", None, 32),
+        ("INVITE", 100, 32),
+        ("INVITE", 180, 181),
+        ("OPTIONS", 183, 32),
+    ],
 )
 def test_a_connection_that_owes_an_answer_is_held(method, provisional, seconds):
     rig = Rig(PoolConfig().replace(min_idle_seconds=2.0, max_idle_seconds=2.0))
@@ -247,3 +253,14 @@ def test_many_restarted_deadlines_leave_the_right_one():
         rig.advance(0.01)
         rig.data(connection, request("ACK", branch=f"z9hG4bK{number}")[30:])
     assert rig.pool.next_deadline() == pytest.approx(rig.now + 120)
+
+
+def test_many_restarted_deadlines_behind_an_earlier_one():
+    rig = Rig(PoolConfig().replace(message_seconds=500.0))
+    connection, _ = serve(rig, request("ACK"))
+    silent = rig.accept(rig.listen())
+    for number in range(200):
+        message = request("ACK", branch=f"z9hG4bK{number}")
+        rig.data(connection, message[:30])
+        rig.data(connection, message[30:])
+    assert_closes_at(rig, silent, 20, CloseReason.FIRST_MESSAGE_TIMEOUT)

@@ -480,6 +480,31 @@ def test_a_malformed_message_keeps_the_connection_and_may_be_answered():
     assert len(received) == 1
 
 
+def test_a_malformed_message_that_nobody_could_answer():
+    rig = Rig()
+    _, received = serve(rig, request().replace(b"Via", b"Vio"), request(branch="z9hG4bKnext"))
+    [malformed] = rig.take(MalformedReceived)
+    assert not malformed.can_reply and len(received) == 1
+
+
+def test_a_connect_is_reported_once_and_may_end_before():
+    rig = Rig()
+    rig.send(request(), TARGET)
+    rig.connected(rig.opened[0])
+    rig.connected(rig.opened[0])
+    assert len(rig.take(ConnectionOpened)) == 1
+
+
+def test_a_provisional_answer_after_the_final_one_means_nothing():
+    rig = Rig(PoolConfig().replace(min_idle_seconds=2.0, max_idle_seconds=2.0))
+    connection, [received] = serve(rig, request("INVITE"))
+    rig.reply(received, response(received.message, 200))
+    rig.reply(received, response(received.message, 180))
+    assert not rig.pool.owes_answers
+    rig.advance(2)
+    assert rig.wires[connection].closed
+
+
 def test_too_many_malformed_messages_in_a_while_close_the_connection():
     rig = Rig()
     bad = request().replace(b"SIP/2.0\r\n", b"SIP/7.0\r\n", 1)
