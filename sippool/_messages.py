@@ -29,17 +29,20 @@ _TAG_KEY = secrets.token_bytes(16)
 
 
 def answer(request: Message, status: int = 200) -> bytes:
-    """The response to `request` with this status: Via, From, To with a tag, Call-ID and CSeq copied."""
+    """The response to `request` with this status: Via, From, To with a tag, Call-ID and CSeq copied.
+
+    Of a header that must not be repeated, the first is taken, as the core does.
+    """
     lines = [b"SIP/2.0 %d %b" % (status, _PHRASES.get(status, b"Bad Request"))]
     lines += [b"Via: " + via for via in request.headers("via")]
-    to = b", ".join(request.headers("to"))
+    to = request.headers("to")[0]
     if not request.to_tag:
         to += b";tag=" + _to_tag(request)
     lines += [
-        b"From: " + b", ".join(request.headers("from")),
+        b"From: " + request.headers("from")[0],
         b"To: " + to,
-        b"Call-ID: " + b", ".join(request.headers("call-id")),
-        b"CSeq: " + b", ".join(request.headers("cseq")),
+        b"Call-ID: " + request.headers("call-id")[0],
+        b"CSeq: " + request.headers("cseq")[0],
         b"Content-Length: 0",
     ]
     return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -52,6 +52,8 @@ class Closer:
         if data:
             self._state.effects.append(WriteData(connection.id, data))
             self._registry.writes.start(connection.id, self._state.now)
+        if connection.phase is not Phase.CLOSING and self._has_failed(connection):
+            self._fail_tls(connection)
         elif not connection.is_writing:
             if connection.phase is Phase.CLOSING:
                 self._advance(connection)
@@ -119,10 +121,18 @@ class Closer:
                     send, failure, connection.flow, bytes_may_be_out=out, detail=detail
                 )
 
-    def fail_queue(self, connection: Connection, failure: SendFailure, detail: str) -> None:
-        """What is queued cannot go out over this connection any more."""
+    @staticmethod
+    def _has_failed(connection: Connection) -> bool:
+        return connection.tls is not None and connection.tls.failure is not None
+
+    def _fail_tls(self, connection: Connection) -> None:
+        """The engine has failed: nothing that is queued can go out, but its alert can."""
+        tls = connection.tls
+        assert tls is not None and tls.failure is not None
+        failure = send_failure_from_close(tls.failure)
         for send in connection.abandon_queue():
-            self._ledger.fail(send, failure, connection.flow, detail=detail)
+            self._ledger.fail(send, failure, connection.flow, detail=tls.failure_detail)
+        self.begin(connection, tls.failure, tls.failure_detail)
 
     def _end_half_closed(self, connection: Connection, reason: CloseReason) -> None:
         if not self._registry.activity.owes_answer(connection.id):

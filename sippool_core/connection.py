@@ -197,8 +197,11 @@ class Connection:
         self._control.clear()
         if self.phase is not Phase.HANDSHAKING and (self.tls is None or self.tls.is_open):
             while self._queue:
-                send = self._queue.popleft()
+                send = self._queue[0]
                 data = self._encode(send.data)
+                if self.tls is not None and self.tls.failure is not None:
+                    break  # it stays in the queue, and fails with it
+                self._queue.popleft()
                 parts.append(data)
                 self._in_flight.append(InFlight(send, end, end + len(data)))
                 end += len(data)

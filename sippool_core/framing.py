@@ -256,7 +256,8 @@ def _check_lines(
 def frame_datagram(data: bytes, limits: Limits) -> Message | Malformed | DropReason:
     """The one message of a datagram (RFC 3261 section 18.3); what is behind its body is cut off.
 
-    A response with a defect is dropped, for nobody could be told.
+    A response with a defect is dropped, for nobody could be told. Of a header beyond the limits only the lines
+    within them are read.
     """
     start = 0
     while data.startswith(_LINE_END, start):
@@ -267,12 +268,17 @@ def frame_datagram(data: bytes, limits: Limits) -> Message | Malformed | DropRea
     if found < 0:
         return DropReason.NOT_SIP
     end = found + 4
-    message = read_head(data[start:end])
+    header = data[start:end]
+    defect = _check_lines(data, start, end, 0, limits, whole=True)[1]
+    if found - start > limits.max_header_bytes:
+        defect = Defect.HEADER_TOO_LARGE
+    if defect in _BEYOND_LIMITS:
+        data = header = _within_limits(header, limits)
+        start, end = 0, len(header)
+    message = read_head(header)
     if message.defect is Defect.NOT_SIP:
         return DropReason.NOT_SIP
-    defect: Defect | None = Defect.HEADER_TOO_LARGE
-    if found - start <= limits.max_header_bytes:
-        defect = _check_lines(data, start, end, 0, limits, whole=True)[1] or message.defect
+    defect = defect or message.defect
     length = message.content_length
     if length is None:
         length = len(data) - end
@@ -284,6 +290,22 @@ def frame_datagram(data: bytes, limits: Limits) -> Message | Malformed | DropRea
     if defect is None:
         return message
     return Malformed(defect, message) if message.is_request else DropReason.MALFORMED_RESPONSE
+
+
+_BEYOND_LIMITS = frozenset((Defect.HEADER_TOO_LARGE, Defect.TOO_MANY_HEADERS))
+
+
+def _within_limits(header: bytes, limits: Limits) -> bytes:
+    """The start line and as many lines of an oversized header as may be read: enough for an answer."""
+    start_line, *lines = header.split(_LINE_END, limits.max_header_lines + 1)[:-1]
+    kept = [start_line]
+    room = limits.max_header_bytes - len(start_line)
+    for line in lines:
+        room -= len(line) + 2
+        if room < 0:
+            break
+        kept.append(line)
+    return _LINE_END.join(kept) + _EMPTY_LINE
 
 
 def check_outgoing(message: bytes, *, stream: bool, limits: Limits) -> Message:

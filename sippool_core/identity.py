@@ -71,9 +71,6 @@ def normal_domain(text: str) -> str | None:
 
     Lower case, A-labels (RFC 5890), without a last dot. IP literals and wildcards are no domain names.
     """
-    # Before the codec sees it: its work is quadratic in the length of a label.
-    if len(text) > _MAX_DOMAIN + 1:
-        return None
     if not text.isascii():
         try:
             text = text.encode("idna").decode("ascii")

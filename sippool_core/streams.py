@@ -20,7 +20,6 @@ from .reasons import (
     CloseReason,
     SendFailure,
     close_reason_from_errno,
-    send_failure_from_close,
     send_failure_from_errno,
 )
 from .registry import Registry
@@ -143,6 +142,7 @@ class Streams:
             self._start_handshake(connection)
         else:
             self._opened(connection)
+            self._closer.flush(connection)
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Bytes have come; those of a closing connection are thrown away."""
@@ -165,7 +165,7 @@ class Streams:
             self._read_on(connection)
         elif connection.tls is not None:
             connection.tls.receive_eof()
-            self._check_tls(connection)
+            self._closer.flush(connection)
         else:
             self._closer.finish(connection, CloseReason.CLOSED_BY_PEER)
 
@@ -299,7 +299,6 @@ class Streams:
         if not connection.outbound:
             self._registry.reader.watch_first_message(connection)
         self._state.inbox.put(ConnectionOpened(connection.flow))
-        self._closer.flush(connection)
 
     def _decrypt(self, connection: Connection, data: bytes) -> None:
         """Pass ciphertext through the engine, and what comes out of it to the framer."""
@@ -308,7 +307,8 @@ class Streams:
         for plaintext in tls.receive(data):
             connection.framer.receive(plaintext)
         connection.take_tls_output()
-        if tls.is_open and connection.phase is Phase.HANDSHAKING:
+        # Not `is_open`: the handshake may end, a message come, and the connection fail in one read.
+        if tls.facts is not None and connection.phase is Phase.HANDSHAKING:
             connection.flow = connection.flow._replace(tls=tls.facts)
             self._opened(connection)
         elif connection.queued_bytes:
@@ -317,33 +317,18 @@ class Streams:
             # A peer that makes the engine talk (KeyUpdate) and never reads what it says.
             self._closer.finish(connection, CloseReason.WRITE_TIMEOUT, abort=True)
             return
-        connection.eof = connection.eof or tls.peer_closed
-        self._check_tls(connection)
-
-    def _check_tls(self, connection: Connection) -> None:
-        """Deliver what was whole; close where the engine has failed, its alert first."""
-        tls = connection.tls
-        assert tls is not None
-        self._closer.flush(connection)
+        connection.eof = tls.peer_closed
         self._read_on(connection)
-        if tls.failure is not None and connection.phase in (Phase.HANDSHAKING, Phase.OPEN):
-            failure = send_failure_from_close(tls.failure)
-            self._closer.fail_queue(connection, failure, tls.failure_detail)
-            self._closer.begin(connection, tls.failure, tls.failure_detail)
 
     def _read_on(self, connection: Connection) -> None:
         """Deliver what can be delivered, and act on how it ended."""
-        if connection.phase is not Phase.OPEN:
-            return
-        reason = self._registry.reader.pump(connection)
-        if reason is not None:
-            self._closer.begin(connection, reason)
-            return
-        self._bound_partial_bytes()
-        if connection.phase is not Phase.OPEN:
-            return
-        if connection.eof and not connection.paused and connection.half_closed_for is None:
-            self._closer.half_close(connection)
+        if connection.phase is Phase.OPEN:
+            reason = self._registry.reader.pump(connection)
+            if reason is not None:
+                self._closer.begin(connection, reason)
+            elif connection.eof and not connection.paused and connection.half_closed_for is None:
+                self._closer.half_close(connection)
+            self._bound_partial_bytes()
         self._closer.flush(connection)
 
     def _bound_partial_bytes(self) -> None:

@@ -127,6 +127,19 @@ def test_while_we_do_not_read_the_peers_deadlines_stand_still():
     assert rig.take(ConnectionClosed)[-1].reason is CloseReason.FIRST_MESSAGE_TIMEOUT
 
 
+def test_room_again_is_something_to_do_at_once_also_without_a_listener():
+    rig = Rig(PoolConfig().replace(max_events=2), take_events=False)
+    rig.send(request(), TARGET)
+    rig.connected(rig.opened[0])
+    rig.data(rig.opened[0], request("ACK") * 3)
+    assert rig.wires[rig.opened[0]].paused and rig.pool.next_deadline() > rig.now
+    rig.collect()
+    assert rig.pool.next_deadline() == rig.now
+    rig.pool.handle_timer(now=rig.now)
+    rig.drain()
+    assert rig.pool.stats.events_waiting == 2
+
+
 def test_a_paused_connection_can_be_lost():
     rig = Rig(PoolConfig().replace(max_events=2), take_events=False)
     connection = rig.accept(rig.listen())

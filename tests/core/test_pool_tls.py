@@ -2,6 +2,7 @@
 
 import errno
 import os
+import ssl
 
 import pytest
 
@@ -374,6 +375,38 @@ def test_what_tls_itself_has_to_say_to_a_peer_that_never_reads_is_bounded(client
     server.data(connection, client.wires[ours].written[hello:])
     [closed] = server.take(ConnectionClosed)
     assert closed.reason is CloseReason.WRITE_TIMEOUT and server.wires[connection].aborted
+
+
+def test_handshake_message_and_failure_in_one_read_are_all_told(link):
+    link.client.send(request("ACK"), target())
+    ours = link.client.opened[0]
+    link.client.connected(ours)
+    theirs = link.server.accept(link.listener)
+    link.pairs.append((ours, theirs))
+    link._move(link.client, ours, link.server, theirs)
+    link._move(link.server, theirs, link.client, ours)
+    rest = link.client.wires[ours].written[link.carried[id(link.client), ours] :]
+    link.server.data(theirs, rest + b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert len(link.server.take(ConnectionOpened)) == len(link.server.take(MessageReceived)) == 1
+    assert link.server.take(ConnectionClosed)[0].reason is CloseReason.SYSTEM_ERROR
+
+
+def test_an_engine_that_fails_in_writing_fails_the_whole_queue(server_tls, ca):
+    class Deaf(ssl.SSLObject):
+        def write(self, data):
+            return self.read(1)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(ca.file)
+    context.sslobject_class = Deaf
+    link = Link(TlsSettings(client_context=context), server_tls)
+    sends = [link.client.send(tls_request(branch=f"z9hG4bK{n}"), target()) for n in range(2)]
+    link.join()
+    for send_id in sends:
+        failed = link.client.outcomes[send_id]
+        assert (failed.reason, failed.bytes_may_be_out) == (SendFailure.CONNECTION_LOST, False)
+    assert link.client.take(ConnectionClosed)[0].reason is CloseReason.SYSTEM_ERROR
 
 
 def test_bytes_behind_an_orderly_end_are_ignored(link):

@@ -228,6 +228,17 @@ def test_a_handshake_record_after_a_tls12_handshake(
     assert engine.receive(data) == []
 
 
+def test_what_comes_after_close_notify_is_not_even_looked_at(server_settings, raw_client_context):
+    server = server_engine(server_settings)
+    peer = RawPeer(only(raw_client_context, "TLSv1.2"), server_side=False)
+    shake_hands(peer, server)
+    with pytest.raises(ssl.SSLWantReadError):
+        peer.tls.unwrap()
+    assert server.receive(peer.take_output() + b"\x16\x03\x03\x00\x20" + bytes(32)) == []
+    assert server.receive(b"\x16") == []
+    assert (server.peer_closed, server.failure, server.is_open) == (True, None, True)
+
+
 def test_a_handshake_record_after_a_tls13_handshake_is_a_broken_record(pair):
     _, server = pair
     assert server.receive(b"\x16\x03\x03\x00\x20" + bytes(32)) == []
