@@ -162,11 +162,12 @@ class Acts:
         """The same bytes from two clients; the answers are given in the other order."""
         target = Target(Transport.TCP, self.server.address(Transport.TCP))
         request = self._client.request(Transport.TCP, call_id=new_call_id())
-        self.server.holding = held = []
+        held: list[MessageReceived] = []
+        self.server.holding = held
         pair = (self._client, self._second)
-        for number, client in enumerate(pair, 1):
+        for client in pair:
             client.send(request, target)
-            yield from self._stage.until(lambda n=number: len(held) >= n, PATIENCE_SECONDS)
+        yield from self._stage.until(lambda: len(held) == 2, PATIENCE_SECONDS)
         promise(len(held) == 2, f"{len(held)} of 2 requests came")
         self.server.release()
         yield from self._stage.until(

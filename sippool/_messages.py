@@ -6,6 +6,7 @@ It is no user agent: it copies what RFC 3261 section 8.2.6.2 tells to copy, and 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,18 @@ _PHRASES = {
     505: b"Version Not Supported",
     513: b"Message Too Large",
 }
+_NAMES = {
+    b"via": b"Via",
+    b"v": b"Via",
+    b"from": b"From",
+    b"f": b"From",
+    b"to": b"To",
+    b"t": b"To",
+    b"call-id": b"Call-ID",
+    b"i": b"Call-ID",
+    b"cseq": b"CSeq",
+}
+_FOLD = re.compile(rb"\r\n[ \t]+")
 _TAG_KEY = secrets.token_bytes(16)
 
 
@@ -33,19 +46,28 @@ def answer(request: Message, status: int = 200) -> bytes:
 
     Of a header that must not be repeated, the first is taken, as the core does.
     """
-    lines = [b"SIP/2.0 %d %b" % (status, _PHRASES.get(status, b"Bad Request"))]
-    lines += [b"Via: " + via for via in request.headers("via")]
-    to = request.headers("to")[0]
+    copied = _copied(request)
     if not request.to_tag:
-        to += b";tag=" + _to_tag(request)
-    lines += [
-        b"From: " + request.headers("from")[0],
-        b"To: " + to,
-        b"Call-ID: " + request.headers("call-id")[0],
-        b"CSeq: " + request.headers("cseq")[0],
-        b"Content-Length: 0",
-    ]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        copied[b"To"][0] += b";tag=" + _to_tag(request)
+    lines = [b"SIP/2.0 %d %b" % (status, _PHRASES.get(status, b"Bad Request"))]
+    lines += [b"Via: " + via for via in copied[b"Via"]]
+    lines += [name + b": " + copied[name][0] for name in (b"From", b"To", b"Call-ID", b"CSeq")]
+    lines.append(b"Content-Length: 0\r\n\r\n")
+    return b"\r\n".join(lines)
+
+
+def _copied(request: Message) -> dict[bytes, list[bytes]]:
+    """The values of the headers that an answer copies: one pass, where `Message.headers` makes one for each name."""
+    header = request.raw.partition(b"\r\n\r\n")[0]
+    if b"\r\n " in header or b"\r\n\t" in header:
+        header = _FOLD.sub(b" ", header)
+    found: dict[bytes, list[bytes]] = {name: [] for name in _NAMES.values()}
+    for line in header.split(b"\r\n"):
+        written, _, value = line.partition(b":")
+        name = _NAMES.get(written.rstrip(b" \t").lower())
+        if name is not None:
+            found[name].append(value.strip(b" \t"))
+    return found
 
 
 def _to_tag(request: Message) -> bytes:
@@ -59,6 +81,8 @@ def _to_tag(request: Message) -> bytes:
 
 def asked_delay(request: Message) -> float:
     """Seconds by which the header `X-Delay` (milliseconds) asks to delay the answer; 0 if it says nothing usable."""
+    if b"x-delay" not in request.raw.lower():
+        return 0.0
     values = request.headers("x-delay")
     if not values:
         return 0.0

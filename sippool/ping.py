@@ -29,11 +29,12 @@ from sippool_core import (
     SendFailure,
     SippoolError,
     Target,
+    Timeouts,
     TlsSettings,
     Transport,
 )
 
-from ._messages import Options, answer, new_call_id
+from ._messages import Options, answer
 from ._report import ANSWERED, NO_ANSWER, REFUSED, UNREACHABLE, Result, as_json, as_text
 from ._show import Printer, complain, escape
 from ._stage import ended, run
@@ -59,6 +60,7 @@ _NO_ANSWER = {
     SendFailure.WRITE_TIMEOUT,
     SendFailure.CONNECTION_LOST,
 }
+_MOMENT_SECONDS = 0.05
 _URI = re.compile(r"sips?:[!#-;=?-~]+", re.IGNORECASE)
 
 
@@ -202,7 +204,6 @@ class Ping:
         self._uri = uri
         self._targets = list(targets)
         self._wishes = wishes
-        self._call_id = new_call_id()
         self._way: _Way | None = None
         self._opened: list[_Way] = []
         self._config = _configuration(wishes)
@@ -249,15 +250,15 @@ class Ping:
         self, stage: Stage, pinger: Pinger, pool: SomePool, way: _Way, number: int
     ) -> Script[Result]:
         target = way.target
-        request = Options.new(
-            self._uri, target.transport, way.local, number=number, call_id=self._call_id
-        )
+        request = Options.new(self._uri, target.transport, way.local, number=number)
         attempt = pinger.attempt = Attempt(request, time.monotonic())
         try:
             attempt.outcome = pool.send(bytes(request), target)
         except SippoolError as error:
             return Result(UNREACHABLE, number, target, SendFailure.SYSTEM_ERROR.value, str(error))
-        yield from stage.until(attempt.is_over, self._wishes.timeout)
+        # A connection that cannot be opened in this time is the pool's to report, hence a moment longer.
+        moment = _MOMENT_SECONDS if target.transport.is_stream else 0.0
+        yield from stage.until(attempt.is_over, self._wishes.timeout + moment)
         pinger.attempt = None
         return _judge(attempt, target, number, self._wishes.timeout)
 
@@ -284,11 +285,6 @@ def _judge(attempt: Attempt, target: Target, number: int, timeout: float) -> Res
     if lost is not None:
         code = REFUSED if lost.reason in _REFUSED else NO_ANSWER
         return Result(code, number, target, lost.reason.value, lost.detail)
-    if completed is None:
-        # The connection is not there yet, so nothing has been asked.
-        return Result(
-            UNREACHABLE, number, target, "connect_timeout", f"no connection in {timeout:g} s"
-        )
     return Result(NO_ANSWER, number, target, "timeout", f"nothing came in {timeout:g} s")
 
 
@@ -301,7 +297,8 @@ def _code(reason: SendFailure) -> int:
 def _configuration(wishes: Wishes) -> PoolConfig:
     certificate, key, ca = wishes.tls
     tls = TlsSettings(certificate, key, ca) if any(wishes.tls) else None
-    return PoolConfig(tls=tls)
+    usual = Timeouts().connect_seconds
+    return PoolConfig(tls=tls, timeouts=Timeouts(connect_seconds=min(wishes.timeout, usual)))
 
 
 def request_uri(text: str) -> str:

@@ -119,7 +119,7 @@ class AsyncPool(BasePool[Outcome]):
                     while not driver.is_finished:
                         if driver.step():
                             await anyio.lowlevel.checkpoint()
-                        elif not driver.is_finished:
+                        else:
                             await anyio.wait_readable(self._fileno)
         finally:
             self._scope = None
@@ -129,8 +129,10 @@ class AsyncPool(BasePool[Outcome]):
         """End whatever has not ended; the driver task has."""
         driver = self._driver
         if not driver.is_shut:
-            driver.finish()
-            driver.shut()
+            try:
+                driver.finish()
+            finally:
+                driver.shut()
         self._ended.set()
         self._arrival.set()
 
@@ -153,10 +155,6 @@ class AsyncPool(BasePool[Outcome]):
         if deadline is not None and deadline < self._wakes_at:
             self._wakes_at = deadline
             self._scope.deadline = anyio.current_time() + max(0.0, deadline - self._driver.clock())
-
-    def _require_no_handler(self) -> None:
-        if self._driver.handler is not None:
-            raise RuntimeError("this pool gives its events to its handler")
 
 
 class EventIterator:
@@ -210,7 +208,7 @@ async def open_pool(
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as raised:  # noqa: BLE001 - the same
-                error = raised
+                error = error or raised
             finally:
                 await pool.aclose()
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .expiry import Expiry
-from .transactions import OpenRequests
+from .transactions import Requests
 
 if TYPE_CHECKING:
     from .message import Message
@@ -18,8 +18,9 @@ class Activity:
     def __init__(self, state: PoolState) -> None:
         self._state = state
         self.expiry = Expiry(state.timeouts)
-        self._served = OpenRequests(state.limits.max_open_requests)
-        self._awaited = OpenRequests(state.limits.max_open_requests)
+        most = state.limits.max_open_requests
+        self._served = Requests(most, keep_answered=True)
+        self._awaited = Requests(most, keep_answered=False)
 
     def received(self, flow_id: int, message: Message) -> None:
         """A peer's message: its request is owed an answer from now on, its answer ends our request.
@@ -55,8 +56,8 @@ class Activity:
         """Whether a request of the peer is open."""
         return bool(self._served.hold_of(flow_id))
 
-    def flows_owing(self, response: Message) -> tuple[int, ...]:
-        """The flows on which the request of this response is open."""
+    def flows_of_request(self, response: Message) -> tuple[int, ...]:
+        """The flows on which the request of this response came."""
         return self._served.flows_of(response.transaction_key)
 
     def forget(self, flow_id: int) -> None:
@@ -66,5 +67,5 @@ class Activity:
         self.expiry.remove(flow_id)
 
     @staticmethod
-    def _answered(requests: OpenRequests, flow_id: int, message: Message, key: object) -> None:
+    def _answered(requests: Requests, flow_id: int, message: Message, key: object) -> None:
         requests.answered(flow_id, key, message.status, to_invite=message.method == "INVITE")

@@ -192,6 +192,14 @@ class PoolConfig:
     restrict_to: Restriction | None = None
     tls: TlsSettings | None = None
 
+    def __post_init__(self) -> None:
+        restriction: object = self.restrict_to
+        if restriction is not None and not isinstance(restriction, Restriction):
+            # Else it would be noticed by the first datagram, and not by the caller.
+            raise ConfigurationError(
+                f"restrict_to is {restriction!r}: use Restriction.parse(text) or Restriction.to(address)"
+            )
+
     def replace(self, **numbers: Any) -> PoolConfig:  # noqa: ANN401 - int or float, checked by the field
         """A copy with some of the numbers of `Limits` and `Timeouts` changed by their flat names.
 

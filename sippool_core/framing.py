@@ -32,6 +32,7 @@ _CR = 0x0D
 _LF = 0x0A
 _LINE_END = b"\r\n"
 _EMPTY_LINE = b"\r\n\r\n"
+_LEADING_LINE_ENDS = re.compile(rb"(?:\r\n)*+")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 # The end of the message is unknown on a stream that has one of these in its header.
 _BOUNDARY_LOST = frozenset(
@@ -126,9 +127,11 @@ class StreamFramer:
             return None
         if self._message is None:
             if self._scanned == self._start:
-                event = self._between_messages()
-                if event is not None or not self.in_message:
-                    return event
+                if self._buffer[self._start] not in TOKEN_BYTES:
+                    event = self._between_messages()
+                    if event is not None or not self.in_message:
+                        return event
+                self._after_line_end = False
             event = self._header()
             if event is not None:
                 return event
@@ -154,7 +157,6 @@ class StreamFramer:
         while self._start < len(buffer):
             first = buffer[self._start]
             if first not in _LINE_END:
-                self._after_line_end = False
                 return None if first in TOKEN_BYTES else self._break(Defect.NOT_SIP)
             if first == _LF:
                 return self._break(Defect.BARE_LF)
@@ -181,7 +183,9 @@ class StreamFramer:
         whole = found >= 0
         # A CR at the end of what is here is not judged before the next byte.
         end = found + 4 if whole else window - (buffer[window - 1] == _CR)
-        lines, defect, stop = _check_lines(buffer, scanned, end, self._lines, self._limits, whole=whole)
+        lines, defect, stop = _check_lines(
+            buffer, scanned, end, self._lines, self._limits, whole=whole
+        )
         if defect is None and whole:
             return self._read_header(bytes(buffer[start:end]))
         # The start line comes before the defect, so it is judged before, and at once: what speaks another
@@ -248,7 +252,8 @@ def _check_lines(
         here = buffer.count(_LINE_END, start, end)
         whole = False
     lines += here
-    if lines - whole > limits.max_header_lines + 1:  # the start line; the empty line is no header line
+    # Neither the start line nor the empty line is a header line.
+    if lines - whole - 1 > limits.max_header_lines:
         defect = Defect.TOO_MANY_HEADERS
     return lines, defect, end
 
@@ -259,40 +264,46 @@ def frame_datagram(data: bytes, limits: Limits) -> Message | Malformed | DropRea
     A response with a defect is dropped, for nobody could be told. Of a header beyond the limits only the lines
     within them are read.
     """
-    start = 0
-    while data.startswith(_LINE_END, start):
-        start += 2
+    leading = _LEADING_LINE_ENDS.match(data)  # RFC 3261 section 7.5
+    start = leading.end() if leading is not None else 0
     if len(data) - start < _MIN_MESSAGE_BYTES or not data.strip(b"\r\n\0"):
         return DropReason.KEEPALIVE
     found = data.find(_EMPTY_LINE, start)
     if found < 0:
         return DropReason.NOT_SIP
-    end = found + 4
-    header = data[start:end]
-    defect = _check_lines(data, start, end, 0, limits, whole=True)[1]
-    if found - start > limits.max_header_bytes:
-        defect = Defect.HEADER_TOO_LARGE
-    if defect in _BEYOND_LIMITS:
-        data = header = _within_limits(header, limits)
-        start, end = 0, len(header)
+    header, defect = _datagram_header(data, start, found + 4, limits)
     message = read_head(header)
     if message.defect is Defect.NOT_SIP:
         return DropReason.NOT_SIP
     defect = defect or message.defect
+    # Of a header that was cut the body is of no use.
+    rest = data[found + 4 :] if len(header) == found + 4 - start else b""
     length = message.content_length
     if length is None:
-        length = len(data) - end
-    elif length > len(data) - end:
+        length = len(rest)
+    elif length > len(rest):
         defect = defect or Defect.SHORT_BODY
     if length > limits.max_body_bytes:
         defect = defect or Defect.BODY_TOO_LARGE
-    message.raw = data[start : end + length]
+    message.raw = header + rest[:length]
     if defect is None:
         return message
     return Malformed(defect, message) if message.is_request else DropReason.MALFORMED_RESPONSE
 
 
-_BEYOND_LIMITS = frozenset((Defect.HEADER_TOO_LARGE, Defect.TOO_MANY_HEADERS))
+def _datagram_header(
+    data: bytes, start: int, end: int, limits: Limits
+) -> tuple[bytes, Defect | None]:
+    """A datagram's header as far as it may be read, and what a stream would find wrong with its lines."""
+    limit = start + limits.max_header_bytes + 4
+    whole = end <= limit
+    checked = end if whole else limit - (data[limit - 1] == _CR)
+    _, defect, _ = _check_lines(data, start, checked, 0, limits, whole=whole)
+    if not whole:
+        defect = defect or Defect.HEADER_TOO_LARGE
+    if whole and defect is not Defect.TOO_MANY_HEADERS:
+        return data[start:end], defect
+    return _within_limits(data[start:end], limits), defect
 
 
 def _within_limits(header: bytes, limits: Limits) -> bytes:
@@ -316,7 +327,9 @@ def check_outgoing(message: bytes, *, stream: bool, limits: Limits) -> Message:
     cut differently (CR LF in a header value, a second message in the body).
     """
     if not stream and len(message) > MAX_DATAGRAM_BYTES:
-        raise InvalidMessage(f"{len(message)} bytes do not fit into a datagram ({MAX_DATAGRAM_BYTES})")
+        raise InvalidMessage(
+            f"{len(message)} bytes do not fit into a datagram ({MAX_DATAGRAM_BYTES})"
+        )
     if message.startswith(_LINE_END):
         raise InvalidMessage("a message does not begin with an empty line")
     event: StreamEvent | DropReason | None
@@ -334,4 +347,6 @@ def check_outgoing(message: bytes, *, stream: bool, limits: Limits) -> Message:
         raise InvalidMessage(f"not a message that we would accept: {event.defect.value}")
     if isinstance(event, DropReason):
         raise InvalidMessage(f"not a message that we would accept: {event.value}")
-    raise InvalidMessage("the message is not whole: no empty line, or a body shorter than Content-Length")
+    raise InvalidMessage(
+        "the message is not whole: no empty line, or a body shorter than Content-Length"
+    )

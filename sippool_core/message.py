@@ -92,6 +92,7 @@ class Message:
     call_id: bytes
     """Empty if malformed or missing."""
     cseq_number: int
+    """2**31 for any number beyond the limit (RFC 3261 section 8.1.1.5), 0 if missing."""
     cseq_method: str
     """Empty if malformed or missing."""
     content_length: int | None
@@ -140,7 +141,10 @@ class Message:
         uniqueness nobody promised, also Call-ID, CSeq number and From tag: of the RFC 2543 list in RFC 3261
         section 17.2.3 what a response has in common with its request.
         """
-        method = "INVITE" if self.method == "ACK" else self.method
+        # Where CSeq contradicts the start line, a response can only agree with CSeq, which it copies.
+        method = self.cseq_method or self.method
+        if method == "ACK":
+            method = "INVITE"
         via = self.via
         if via is None:
             return (method, self.call_id, self.cseq_number, self.from_tag)
@@ -164,12 +168,13 @@ class Message:
 
     @property
     def can_be_answered(self) -> bool:
-        """Whether it is a request, no ACK, that has every header field a response must copy, readable."""
+        """Whether it is a request, no ACK, with every header field a response must copy, fit to be copied."""
         return bool(
             self.is_request
             and self.method != "ACK"
             and self.via is not None
             and self.cseq_method
+            and self.cseq_number < 2**31
             and self.call_id
             and self._from is not None
             and self._to is not None
@@ -185,7 +190,9 @@ class Message:
         return hash(self.raw)
 
     def __repr__(self) -> str:
-        what = f"{self.method} {self.uri!r}" if self.is_request else f"{self.status} to {self.method}"
+        what = (
+            f"{self.method} {self.uri!r}" if self.is_request else f"{self.status} to {self.method}"
+        )
         return f"<Message {what}, Call-ID {self.call_id!r}, {len(self.raw)} bytes>"
 
     def _with_via(self, raw: bytes, via: Via) -> Message:
@@ -237,7 +244,9 @@ def read_head(header: bytes) -> Message:
 
 def _read_usual(header: bytes, usual: re.Match[bytes]) -> Message | None:
     """The message of a header of the usual shape; `None` where something is missing or wrong in it."""
-    method, uri, status, reason, via_value, number, cseq_method, call_id, length, from_, to = usual.groups()
+    method, uri, status, reason, via_value, number, cseq_method, call_id, length, from_, to = (
+        usual.groups()
+    )
     if via_value is None or number is None or call_id is None or length is None:
         return None
     via = read_via(via_value)
@@ -266,13 +275,15 @@ def _read_lines(header: bytes) -> Message:
     message = Message()
     message.raw = header
     message._body_at = len(header)
-    start_line, *lines = header_lines(header[:-4])
-    start_line, fold, _ = start_line.partition(b"\r\n")
-    defect, message.is_request, message.method, message.uri, message.status, message.reason_phrase = (
-        read_start_line(start_line)
-    )
-    if fold:
-        defect = defect or Defect.START_LINE  # only header fields can be folded (RFC 3261 section 7.3.1)
+    line, *lines = header_lines(header[:-4])
+    line, fold, _ = line.partition(b"\r\n")
+    start_line = read_start_line(line)
+    defect, message.is_request, message.method, message.uri, message.status, reason = start_line
+    message.reason_phrase = reason
+    if defect is Defect.NOT_SIP:
+        lines = []  # whatever they say, it is not for us
+    elif fold and defect is None:
+        defect = Defect.START_LINE  # only header fields can be folded (RFC 3261 section 7.3.1)
     fields: dict[bytes, list[bytes]] = {}
     suspicious = False
     for line in lines:
@@ -288,10 +299,8 @@ def _read_lines(header: bytes) -> Message:
     length_defect = _read_content_length(message, fields.get(b"content-length", ()))
     if suspicious:
         length_defect = Defect.SUSPICIOUS_CONTENT_LENGTH
-    if defect is not Defect.NOT_SIP:
-        defect = length_defect or defect
     field_defect = _read_fields(message, fields)
-    message.defect = defect or field_defect
+    message.defect = length_defect or defect or field_defect
     return message
 
 
@@ -305,7 +314,9 @@ def _read_content_length(message: Message, values: Sequence[bytes]) -> Defect | 
         return None
     numbers = [value.strip(BLANKS) for value in values]
     for digits in numbers:
-        if not digits.isdigit():  # of bytes: ASCII digits, one at least; no sign, no underscore, no list
+        if (
+            not digits.isdigit()
+        ):  # of bytes: ASCII digits, one at least; no sign, no underscore, no list
             return Defect.INVALID_CONTENT_LENGTH
         if digits != numbers[0]:
             return Defect.CONFLICTING_CONTENT_LENGTH
@@ -350,10 +361,9 @@ def _read_cseq(message: Message, values: Sequence[bytes]) -> bool:
         return True
     digits, method = found.groups()
     message.cseq_method = method.decode("ascii")
-    if len(digits) > 10:
-        return True
-    message.cseq_number = int(digits or b"0")
-    return message.cseq_number >= 2**31 or len(values) > 1  # RFC 3261 section 8.1.1.5
+    # Not more than ten digits are looked at: an integer of thousands takes quadratic time.
+    message.cseq_number = min(int(digits or b"0"), 2**31) if len(digits) <= 10 else 2**31
+    return message.cseq_number == 2**31 or len(values) > 1  # RFC 3261 section 8.1.1.5
 
 
 def _tag(value: bytes | None) -> bytes:

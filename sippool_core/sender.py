@@ -81,7 +81,7 @@ class Sender:
 
     def _response(self, message: Message, target: Target | None) -> int:
         """RFC 3261 section 18.2.2, for a response that comes without its flow."""
-        flows = self._streams.activity.flows_owing(message)
+        flows = self._streams.activity.flows_of_request(message)
         if len(flows) > 1:
             raise AmbiguousTransaction(
                 "this request is open on several flows: use reply, or give its flow"

@@ -16,7 +16,9 @@ from .syntax import TOKEN_CLASS
 StartLine: TypeAlias = tuple[Defect | None, bool, str, bytes, int, bytes]
 """Defect, whether it is a request, method, URI, status, reason phrase."""
 
-_REQUEST_LINE = re.compile(rb"([%b]++) ([^\x00-\x20\x7f]++) (?i:SIP)/([0-9]++\.[0-9]++)" % TOKEN_CLASS)
+_REQUEST_LINE = re.compile(
+    rb"([%b]++) ([^\x00-\x20\x7f]++) (?i:SIP)/([0-9]++\.[0-9]++)" % TOKEN_CLASS
+)
 _STATUS_LINE = re.compile(rb"(?i:SIP)/([0-9]++\.[0-9]++) ([0-9]++) ([^\x00]*+)", re.DOTALL)
 _VERSION = re.compile(rb"(?i:SIP)/[0-9]++\.[0-9]++")
 _METHOD = re.compile(rb"([%b]++)[ \t]" % TOKEN_CLASS)
@@ -43,12 +45,14 @@ def read_start_line(line: bytes) -> StartLine:
 
 def _read_odd_start_line(line: bytes) -> StartLine:
     """Tell a SIP start line with a mistake in it from what is no SIP at all."""
-    first, *rest = line.replace(b"\t", b" ").strip(b" ").split(b" ")
+    text = line.replace(b"\t", b" ").rstrip(b" ")
+    first = text.partition(b" ")[0]
+    last = text.rpartition(b" ")[2]
     version = _VERSION.match(line)
-    if version is not None and version.end() in (len(line), len(first)):
+    if version is not None and version.end() == len(first):
         return Defect.START_LINE, False, "", b"", 0, b""
     method = _METHOD.match(line)
-    if method is not None and rest and _VERSION.fullmatch(rest[-1]):
-        uri = b" ".join(rest[:-1]).strip(b" ")
+    if method is not None and _VERSION.fullmatch(last):
+        uri = text[len(first) : -len(last)].strip(b" ")
         return Defect.START_LINE, True, method[1].decode("ascii"), uri, 0, b""
     return Defect.NOT_SIP, False, "", b"", 0, b""

@@ -12,7 +12,9 @@ import re
 TOKEN_CLASS = rb"A-Za-z0-9.!%*_+`'~\-"
 """The characters of a token, for use within a character class of a pattern."""
 
-TOKEN_BYTES = bytes(range(0x30, 0x3A)) + bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B)) + b"-.!%*_+`'~"
+TOKEN_BYTES = (
+    bytes(range(0x30, 0x3A)) + bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B)) + b"-.!%*_+`'~"
+)
 
 BLANKS = b" \t\r\n"
 """Linear white space. Where bare CR and LF are excluded, a CR or LF in a value belongs to a fold."""

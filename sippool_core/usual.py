@@ -32,7 +32,8 @@ USUAL_HEADER = re.compile(
         )
     )*
     \r\n\r\n
-    """.replace(b"TOKEN", TOKEN_CLASS)
-    .replace(b"NAMES", b"via|v|cseq|call-id|i|content-length|l|from|f|to|t"),
+    """.replace(b"TOKEN", TOKEN_CLASS).replace(
+        b"NAMES", b"via|v|cseq|call-id|i|content-length|l|from|f|to|t"
+    ),
     re.VERBOSE,
 )

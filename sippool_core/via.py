@@ -47,7 +47,7 @@ _TOP_VIA = re.compile(
         (?:
             ; LWS (?i:branch) LWS = LWS (?(4)(?!)) (?P<branch>VALUE)
           | (?P<received_parameter> ; LWS (?i:received) LWS = LWS (?(6)(?!)) (?P<received>VALUE) )
-          | ; LWS (?(7)(?!)) (?P<rport> (?i:rport) (?![TOKEN]) (?: LWS = LWS (?P<rport_value>[0-9]*+) )? )
+          | ; LWS (?(7)(?!)) (?P<rport> (?i:rport) (?![TOKEN]) (?: LWS = LWS (?P<rport_value>[0-9]{0,5}) (?![0-9]) )? )
           | ; LWS (?! (?i:branch|received|rport) (?![TOKEN]) ) [TOKEN]++ (?: LWS = LWS (?:VALUE|QUOTED) )?+
         )
     )*
@@ -71,12 +71,12 @@ def read_via(line: bytes) -> Via | None:
     transport, host, port, branch, _, received, asks_rport, rport = found.groups()
     port_number = rport_number = None
     if port is not None:
-        port_number = _port(port)
-        if port_number is None:
+        port_number = int(port)
+        if not 0 < port_number < 65536:
             return None
     if rport:
-        rport_number = _port(rport)
-        if rport_number is None:
+        rport_number = int(rport)
+        if not 0 < rport_number < 65536:
             return None
     return Via(
         transport.decode("ascii").upper(),
@@ -87,14 +87,6 @@ def read_via(line: bytes) -> Via | None:
         rport_number,
         asks_rport is not None,
     )
-
-
-def _port(digits: bytes) -> int | None:
-    digits = digits.lstrip(b"0")
-    if not digits or len(digits) > 5:
-        return None
-    number = int(digits)
-    return number if number <= 65535 else None
 
 
 def names_source(via: Via, source: Address) -> bool:

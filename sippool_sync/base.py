@@ -11,6 +11,7 @@ from .outcome import BaseOutcome
 
 if TYPE_CHECKING:
     from sippool_core import (
+        Event,
         Flow,
         FramingFailed,
         MalformedReceived,
@@ -60,6 +61,15 @@ class BasePool(Generic[OutcomeT]):
         send_id = driver.core.reply(received, response, now=driver.enter())
         return self._track(send_id)
 
+    def take_event(self) -> Event | None:
+        """The next event if it is there already. Raises `RuntimeError` in a pool with a handler."""
+        self._require_no_handler()
+        self._driver.enter()
+        event = self._driver.next_event()
+        # Room in the inbox may be what the core waits for.
+        self._driver.perform()
+        return event
+
     def close_flow(self, flow: Flow) -> None:
         """Close a connection in order: what is queued for it goes out first, within `close_seconds`."""
         driver = self._driver
@@ -105,6 +115,10 @@ class BasePool(Generic[OutcomeT]):
     def wake(self) -> None:
         """Interrupt the pool's waiting; the only call that other threads (and signal handlers) may make."""
         self._driver.wake()
+
+    def _require_no_handler(self) -> None:
+        if self._driver.handler is not None:
+            raise RuntimeError("this pool gives its events to its handler")
 
     def _track(self, send_id: int) -> OutcomeT:
         outcome = self._outcome_type(self._driver, send_id)

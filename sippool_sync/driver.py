@@ -84,6 +84,8 @@ class Driver:
         self.read_bytes = config.limits.read_bytes
         self.on_change: Callable[[], None] = _nothing
         self.is_shut = False
+        self.was_woken = False
+        """Whether `wake` was called since `take_wake`."""
         self._close_seconds = config.timeouts.close_seconds
         self._thread = threading.get_ident()
         self._is_busy = False
@@ -168,16 +170,13 @@ class Driver:
         self.drive(lambda: self.is_finished)
 
     def shut(self) -> None:
-        """Give all descriptors back; adopted sockets stay open."""
+        """Give the listeners' and our own descriptors back; the connections' have gone with `finish`."""
         if self.is_shut:
             return
         self.is_shut = True
-        for stream in self._streams.values():
-            stream.close(abort=True)
         for door in self._doors.values():
             door.watch.close()
             door.bound.release()
-        self._streams.clear()
         self._doors.clear()
         self._ready.clear()
         self._waker.want(0)
@@ -187,19 +186,13 @@ class Driver:
 
     def wake(self) -> None:
         """Make a waiting `step` return; may be called from any thread, and from a signal handler."""
-        # Closed meanwhile, or so many wakes that the pair is full: either way there is nothing to do.
-        with contextlib.suppress(OSError):
-            self._wake_writer.send(b"\0", NO_SIGNAL)
-
-    @property
-    def was_woken(self) -> bool:
-        """Whether `wake` was called since `take_wake`."""
-        return self._waker.was_called
+        self.was_woken = True
+        self._interrupt()
 
     def take_wake(self) -> bool:
         """Whether `wake` was called since this was asked last."""
-        was_called, self._waker.was_called = self._waker.was_called, False
-        return was_called
+        was_woken, self.was_woken = self.was_woken, False
+        return was_woken
 
     def fileno(self) -> int:
         """The descriptor that is readable when a `step` has work; raises `NoDescriptor`."""
@@ -238,7 +231,7 @@ class Driver:
     def note_unawaited(self, failed: SendFailed) -> None:
         """A failure was dropped unseen. The garbage collector calls this from any thread."""
         self._orphans.append(failed)
-        self.wake()
+        self._interrupt()
 
     # Listeners.
 
@@ -364,6 +357,11 @@ class Driver:
             outcome.end(ending)
         elif isinstance(ending, SendFailed):
             self.core.note_unawaited(ending)
+
+    def _interrupt(self) -> None:
+        # Closed meanwhile, or so many bytes that the pair is full: either way there is nothing to do.
+        with contextlib.suppress(OSError):
+            self._wake_writer.send(b"\0", NO_SIGNAL)
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:

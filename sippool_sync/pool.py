@@ -77,8 +77,6 @@ class SyncPool(BasePool[Outcome]):
                 return self.receive()
             except InterruptedError:
                 continue
-            except PoolClosed:
-                break
         raise StopIteration
 
     def receive(self, timeout: float | None = None) -> MessageReceived:
@@ -145,9 +143,12 @@ class SyncPool(BasePool[Outcome]):
         driver.perform()
         if driver.is_busy or driver.is_shut:
             return
-        driver.drive(lambda: driver.is_finished, timeout)
-        if not driver.is_shut:
-            driver.finish()
+        try:
+            driver.drive(lambda: driver.is_finished, timeout)
+        finally:
+            # Time has passed, or somebody pressed Ctrl-C.
+            if not driver.is_shut:
+                driver.finish()
 
     def _is_worth_returning(self) -> bool:
         return self._driver.has_event() or self._driver.was_woken
@@ -156,10 +157,6 @@ class SyncPool(BasePool[Outcome]):
         if self._driver.is_finished:
             self._driver.shut()
 
-    def _require_no_handler(self) -> None:
-        if self._driver.handler is not None:
-            raise RuntimeError("this pool gives its events to its handler")
-
 
 def open_pool(
     *listen_at: ListenAt,
@@ -167,6 +164,16 @@ def open_pool(
     config: PoolConfig | None = None,
     restrict_to: Restriction | Address | str | None = None,
     handler: Callable[[SyncPool, Event], None] | None = None,
+    sockets: SocketLayer | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> SyncPool:
     """`with open_pool("udp:0.0.0.0:5060", "tcp:0.0.0.0:5060") as pool: ...`; see `SyncPool`."""
-    return SyncPool(*listen_at, tls=tls, config=config, restrict_to=restrict_to, handler=handler)
+    return SyncPool(
+        *listen_at,
+        tls=tls,
+        config=config,
+        restrict_to=restrict_to,
+        handler=handler,
+        sockets=sockets,
+        clock=clock,
+    )

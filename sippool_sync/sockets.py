@@ -135,13 +135,7 @@ class SystemSockets:
 
     def open_listener(self, local: Address) -> Socket:
         """See `SocketLayer`."""
-        sock = _bound(socket.SOCK_STREAM, local)
-        try:
-            sock.listen(BACKLOG)
-        except OSError:
-            sock.close()
-            raise
-        return sock
+        return _bound(socket.SOCK_STREAM, local)
 
     def open_stream(self, peer: Address, local: Address | None) -> Socket:
         """See `SocketLayer`."""
@@ -207,6 +201,8 @@ def _bound(kind: int, local: Address) -> socket.socket:
             # it would let a second socket steal the datagrams.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(sockaddr(local, sock.family))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         error.add_note(f"cannot bind to {local} ({errno_name(error.errno or 0)})")

@@ -6,6 +6,7 @@ An empty mask is not the same: epoll reports hang-ups whatever the mask, so a pa
 from __future__ import annotations
 
 import selectors
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
 
-class Watch:
+class Watch(ABC):
     """What every kind of socket of a pool has in common."""
 
     __slots__ = ("_selector", "mask", "sock")
@@ -38,22 +39,20 @@ class Watch:
             self._selector.unregister(self.sock)
         self.mask = mask
 
+    @abstractmethod
     def ready(self, events: int) -> None:
         """Some of the wanted events are there."""
-        raise NotImplementedError
 
 
 class Waker(Watch):
     """The end of the wake pair that is read."""
 
-    __slots__ = ("was_called",)
+    __slots__ = ()
 
     def __init__(self, selector: Selector, sock: Socket) -> None:
         super().__init__(selector, sock)
-        self.was_called = False
         self.want(READ)
 
     def ready(self, events: int) -> None:
-        """Somebody called `wake`, perhaps many times."""
-        self.was_called = True
+        """There was an interruption, or several."""
         self.sock.recv(4096)

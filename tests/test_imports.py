@@ -15,6 +15,7 @@ PACKAGES = {
 }
 PURE = {
     "__future__",
+    "abc",
     "collections",
     "dataclasses",
     "enum",

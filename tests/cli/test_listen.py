@@ -5,13 +5,22 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
+import subprocess
 import time
 
 import pytest
 
 from sippool.__main__ import main
-from sippool_core import Limits, Timeouts, number_names
-from tests.commands import PATIENCE, StreamPeer, datagram_peer, request, run_sippool
+from sippool_core import Endpoint, Limits, Timeouts, number_names
+from tests.commands import (
+    PATIENCE,
+    ROOT,
+    StreamPeer,
+    datagram_peer,
+    python,
+    request,
+    run_sippool,
+)
 
 LOOPBACK = ("udp:127.0.0.1:0", "tcp:127.0.0.1:0")
 
@@ -20,9 +29,7 @@ def header_lines(message):
     return message.raw.decode().split("\r\n")
 
 
-def test_answers_over_every_transport(
-    listen, adapter, ca, server_certificate, client_certificate
-):
+def test_answers_over_every_transport(listen, adapter, ca, server_certificate, client_certificate):
     server = listen(
         *LOOPBACK,
         "udp:[::1]:0",
@@ -49,7 +56,9 @@ def test_answers_over_every_transport(
             answer = peer.receive()
             lines = header_lines(answer)
             assert lines[0] == "SIP/2.0 200 OK"
-            assert lines[1].startswith(f"Via: SIP/2.0/{key[:3].upper()} 127.0.0.1:5999;branch=z9hG4bK-")
+            assert lines[1].startswith(
+                f"Via: SIP/2.0/{key[:3].upper()} 127.0.0.1:5999;branch=z9hG4bK-"
+            )
             assert "From: <sip:a@127.0.0.1>;tag=from" in lines
             assert "Call-ID: call@127.0.0.1" in lines
             assert "CSeq: 1 OPTIONS" in lines
@@ -62,7 +71,9 @@ def test_answers_over_every_transport(
             assert answer.startswith(b"SIP/2.0 200 OK\r\n")
             assert b"rport=%d" % port in answer
     assert all(len(tag) == 16 for tag in tags)
-    assert server.stop()[1].startswith("messages: 5 received (5 requests, 0 of them ACK; 0 responses)")
+    assert server.stop()[1].startswith(
+        "messages: 5 received (5 requests, 0 of them ACK; 0 responses)"
+    )
     shown = "\n".join(server.lines)
     assert "opened (TLSv1.3, client.test)" in shown
     assert "OPTIONS sip:test@127.0.0.1 SIP/2.0" in shown
@@ -225,16 +236,23 @@ def test_numbers_reach_the_pool(listen, adapter):
     assert "1 closed (1 expired)" in summary[2]
 
 
-def test_a_reader_that_has_gone_stops_the_lines_only(listen):
-    server = listen(*LOOPBACK)
-    server.process.stdout.close()
-    with StreamPeer(server.addresses["tcp"]) as peer:
-        for number in range(3):
-            peer.send(request("TCP", branch=str(number)))
-            assert peer.receive().status == 200
-    server.send_signal()
-    assert server.process.wait(PATIENCE) == 0
-    server.end()
+def test_a_reader_that_has_gone_stops_the_lines_only(adapter):
+    command = python("-m", "sippool", "listen", "tcp:127.0.0.1:0", "--adapter", adapter)
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            address = Endpoint.parse(process.stdout.readline().split()[-1]).address
+            process.stdout.close()
+            with StreamPeer((address.host, address.port)) as peer:
+                for number in range(3):
+                    peer.send(request("TCP", branch=str(number)))
+                    assert peer.receive().status == 200
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -283,10 +301,6 @@ def test_help_lists_every_number(capsys):
 
 
 def test_no_adapter_is_imported_before_it_is_asked_for():
-    import subprocess
-
-    from tests.commands import ROOT, python
-
     code = (
         "import sys; from sippool.__main__ import main; main(['--help']); "
         "print([name for name in ('anyio', 'ssl', 'asyncio', 'sippool_sync', 'sippool_anyio', 'trustme')"

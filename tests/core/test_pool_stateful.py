@@ -144,7 +144,10 @@ class CoreMachine(RuleBasedStateMachine):
             self.finished.add(connection)
 
     @precondition(lambda self: self.rig.wires)
-    @rule(at=picks, code=st.sampled_from([0, errno.ECONNRESET, errno.EPIPE, errno.ECONNREFUSED, errno.EMFILE]))
+    @rule(
+        at=picks,
+        code=st.sampled_from([0, errno.ECONNRESET, errno.EPIPE, errno.ECONNREFUSED, errno.EMFILE]),
+    )
     def is_lost(self, at, code):
         self.rig.lost(self.pick(list(self.rig.wires), at), code)
 
@@ -166,7 +169,9 @@ class CoreMachine(RuleBasedStateMachine):
     def datagram_comes(self, at, body):
         source = self.pick(ADDRESSES, at)
         number = self.number()
-        message = request(transport="UDP", branch=f"z9hG4bK{number}", call_id=f"p{number}", body=bytes(body))
+        message = request(
+            transport="UDP", branch=f"z9hG4bK{number}", call_id=f"p{number}", body=bytes(body)
+        )
         self.rig.datagram(self.udp, message, source)
 
     # The application.
@@ -204,11 +209,18 @@ class CoreMachine(RuleBasedStateMachine):
         if send_id is not None:
             self.sends[send_id] = answer
 
-    @rule(at=picks, transport=st.sampled_from([Transport.TCP, Transport.UDP]), body=st.sampled_from([0, 900]))
+    @rule(
+        at=picks,
+        transport=st.sampled_from([Transport.TCP, Transport.UDP]),
+        body=st.sampled_from([0, 900]),
+    )
     def sends_request(self, at, transport, body):
         number = self.number()
         message = request(
-            transport=transport.name, branch=f"z9hG4bKs{number}", call_id=f"s{number}", body=bytes(body)
+            transport=transport.name,
+            branch=f"z9hG4bKs{number}",
+            call_id=f"s{number}",
+            body=bytes(body),
         )
         target = Target(transport, self.pick(ADDRESSES, at))
         send_id = self.try_send(lambda: self.rig.send(message, target))
@@ -314,6 +326,8 @@ class CoreMachine(RuleBasedStateMachine):
 
 
 CoreMachine.TestCase.settings = settings(
-    stateful_step_count=60, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+    stateful_step_count=60,
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )
 TestCore = CoreMachine.TestCase

@@ -135,6 +135,60 @@ def test_the_thirty_first_open_request_pushes_out_the_oldest_of_that_connection(
     assert rig.outcomes[others].flow.id == other
 
 
+def test_a_repeated_final_answer_goes_to_nobody_else():
+    rig = Rig()
+    listener = rig.listen()
+    victim, attacker = rig.accept(listener), rig.accept(listener, OTHER)
+    rig.data(victim, request("INVITE", branch="z9hG4bKguess"))
+    [asked] = rig.take(MessageReceived)
+    rig.send(response(asked.message))
+    rig.send(response(asked.message))  # a 2xx is repeated until its ACK comes
+    assert rig.wires[victim].written.count(b" 200 OK") == 2
+    rig.data(attacker, request("INVITE", branch="z9hG4bKguess"))
+    with pytest.raises(AmbiguousTransaction):
+        rig.send(response(asked.message))
+    assert rig.wires[attacker].written == b""
+
+
+def test_answered_requests_make_room_before_open_ones():
+    rig = Rig()
+    connection, [first] = serve(rig, request(branch="z9hG4bKopen"))
+    for number in range(60):
+        rig.data(connection, request(branch=f"z9hG4bK{number}"))
+        [event] = rig.take(MessageReceived)
+        rig.send(response(event.message))
+    assert rig.outcomes[rig.send(response(first.message))].flow.id == connection
+
+
+def test_a_request_that_comes_again_after_its_answer_is_owed_one_again():
+    rig = Rig()
+    connection, [first, again] = serve(rig, request(), request())
+    rig.send(response(first.message))
+    rig.data(connection, request())
+    assert rig.pool.owes_answers
+    rig.send(response(again.message))
+    assert not rig.pool.owes_answers
+
+
+def test_a_cancelled_request_may_have_been_pushed_out_of_memory():
+    rig = Rig(PoolConfig().replace(max_open_requests=1))
+    rig.send(request(branch="z9hG4bK0"), TARGET)
+    first = rig.send(request(branch="z9hG4bK1"), TARGET)
+    rig.send(request(branch="z9hG4bK2"), TARGET)
+    rig.cancel(first)
+    rig.connected(rig.opened[0])
+    assert b"z9hG4bK1" not in rig.wires[rig.opened[0]].written
+
+
+def test_the_only_memory_of_a_flow_may_be_pushed_out():
+    rig = Rig(PoolConfig().replace(max_open_requests=1))
+    connection, [first, second] = serve(rig, request(branch="z9hG4bK1"), request(branch="z9hG4bK2"))
+    assert rig.outcomes[rig.send(response(first.message))].reason is SendFailure.FLOW_FAILED
+    assert rig.outcomes[rig.send(response(second.message))].flow.id == connection
+    rig.data(connection, request(branch="z9hG4bK3"))
+    assert rig.pool.owes_answers
+
+
 def test_reply_answers_this_request_and_nothing_else():
     rig = Rig()
     _, [received, ack] = serve(rig, request(branch="z9hG4bKa"), request("ACK", branch="z9hG4bKb"))

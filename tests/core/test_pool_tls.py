@@ -112,7 +112,9 @@ def test_a_request_and_its_answer_and_what_was_proved(link):
 
 
 def test_nothing_leaves_before_the_identity_is_checked(link):
-    sends = [link.client.send(tls_request(branch=f"z9hG4bK{n}"), target("other.test")) for n in range(2)]
+    sends = [
+        link.client.send(tls_request(branch=f"z9hG4bK{n}"), target("other.test")) for n in range(2)
+    ]
     link.join()
     for send_id in sends:
         failed = link.client.outcomes[send_id]
@@ -144,7 +146,9 @@ def test_an_accepted_tls_connection_is_reached_by_its_flow_alone(link):
     link.server.send(tls_request(branch="z9hG4bKback"), flow=received.flow)
     link.carry()
     assert link.client.take(MessageReceived)[0].message.via.branch == b"z9hG4bKback"
-    link.server.send(tls_request(branch="z9hG4bKdial"), Target(Transport.TLS, received.flow.peer, "x.test"))
+    link.server.send(
+        tls_request(branch="z9hG4bKdial"), Target(Transport.TLS, received.flow.peer, "x.test")
+    )
     assert len(link.server.opened) == 1
 
 
@@ -297,7 +301,9 @@ def test_a_silent_handshake_holds_up_nobody_and_loses_its_place(client_tls, serv
     assert link.server.take(MessageReceived)
 
 
-def test_the_greediest_source_gives_up_its_place_first_and_progress_protects(server_tls, client_tls):
+def test_the_greediest_source_gives_up_its_place_first_and_progress_protects(
+    server_tls, client_tls
+):
     link = Link(client_tls, server_tls, max_handshakes=4)
     lonely = link.server.accept(link.listener, Address("198.51.100.1", 1))
     crowd = [link.server.accept(link.listener, Address("198.51.100.2", n)) for n in (1, 2)]
