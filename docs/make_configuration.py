@@ -43,7 +43,9 @@ def page() -> str:
     """The whole document."""
     parts = [HEAD]
     for title, group in (("Limits", Limits), ("Timeouts", Timeouts), ("TlsSettings", TlsSettings)):
-        parts.append(f"\n## {title}\n\n{(inspect.getdoc(group) or '').strip()}\n\n| name | default | meaning |\n|---|---|---|\n")
+        parts.append(
+            f"\n## {title}\n\n{(inspect.getdoc(group) or '').strip()}\n\n| name | default | meaning |\n|---|---|---|\n"
+        )
         for name, default, words in rows(group):
             shown = default.name if hasattr(default, "name") else default
             parts.append(f"| `{name}` | `{shown}` | {words} |\n")

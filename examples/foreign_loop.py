@@ -3,7 +3,7 @@
     python examples/foreign_loop.py
 
 `Loop` stands for any loop that can wait for a descriptor and for an instant (Qt, GLib, a game's); `Attachment` is
-all that such a loop needs to drive a pool. A client that knows of neither asks for OPTIONS three times.
+all that such a loop needs to drive a pool. The clients know of neither.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import sippool_sync
-from sippool_core import Event, Message, MessageReceived
+from sippool_core import Event, Message, MessageReceived, PoolConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,60 +92,71 @@ def ok(request: Message) -> bytes:
 
 
 class Client:
-    """Somebody else's too: a TCP connection for each question, read by the same loop."""
+    """Somebody else's too: a connection that the same loop reads."""
 
     def __init__(self, loop: Loop, address: tuple[str, int]) -> None:
         self._loop = loop
         self._socket = socket.create_connection(address)
         self._loop.selector.register(self._socket, selectors.EVENT_READ, self._read)
-        self.answer = "nothing"
-        host = "{}:{}".format(*self._socket.getsockname())
+        self.heard = "nothing"
+
+    def ask(self) -> None:
+        """Send a request."""
+        here = "{}:{}".format(*self._socket.getsockname())
         lines = [
-            f"OPTIONS sip:{address[0]} SIP/2.0",
-            f"Via: SIP/2.0/TCP {host};branch=z9hG4bK{secrets.token_hex(8)}",
+            "OPTIONS sip:localhost SIP/2.0",
+            f"Via: SIP/2.0/TCP {here};branch=z9hG4bK{secrets.token_hex(8)}",
             "Max-Forwards: 70",
-            f"From: <sip:client@{host}>;tag={secrets.token_hex(8)}",
-            f"To: <sip:{address[0]}>",
+            f"From: <sip:client@{here}>;tag={secrets.token_hex(8)}",
+            "To: <sip:localhost>",
             f"Call-ID: {secrets.token_hex(12)}",
             "CSeq: 1 OPTIONS",
             "Content-Length: 0",
         ]
         self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
 
-    def _read(self) -> None:
-        self.answer = self._socket.recv(65536).decode().partition("\r\n")[0]
-
     def close(self) -> None:
         """Hang up."""
-        self._loop.selector.unregister(self._socket)
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            self._loop.selector.unregister(self._socket)
+            self._socket.close()
+
+    def _read(self) -> None:
+        data = self._socket.recv(65536)
+        self.heard = data.decode().partition("\r\n")[0] if data else "the end"
+        if not data:
+            self.close()
 
 
 def main() -> None:
     """Attach, detach, attach."""
     loop = Loop()
-    with sippool_sync.open_pool("tcp:127.0.0.1:0", handler=answer) as pool:
+    config = PoolConfig().replace(first_message_seconds=0.2)
+    with sippool_sync.open_pool("tcp:127.0.0.1:0", config=config, handler=answer) as pool:
         listener = pool.listeners[0]
         address = (listener.address.host, listener.address.port)
         attachment = Attachment(loop, pool)
 
         attachment.attach()
-        first = Client(loop, address)
-        loop.run(0.3)
-        print(f"attached: {first.answer}")
+        first, silent = Client(loop, address), Client(loop, address)
+        first.ask()
+        loop.run(0.4)
+        print(f"attached: {first.heard}")
+        print(f"a client that says nothing: {silent.heard}")  # the alarm's work
 
         attachment.detach()
         second = Client(loop, address)  # the kernel takes the connection and the request
-        loop.run(0.3)
-        print(f"detached: {second.answer}")
+        second.ask()
+        loop.run(0.2)
+        print(f"detached: {second.heard}")
 
         attachment.attach()
-        loop.run(0.3)
-        print(f"attached again: {second.answer}")
+        loop.run(0.2)
+        print(f"attached again: {second.heard}")
 
         attachment.detach()
-        first.close()
-        second.close()
+        for client in (first, silent, second):
+            client.close()
     loop.selector.close()
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
-MODULES = ("fuzz.framing",)
+MODULES = ("fuzz.framing", "fuzz.core")
 """Where the targets are."""
 
 ExampleT = TypeVar("ExampleT")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hypothesis import strategies as st
 
-from sippool.testing.strategies import hostile, streams
+from sippool.testing.strategies import hostile, splits, streams
 from sippool_core import (
     Address,
     CloseConnection,
@@ -32,6 +32,8 @@ from sippool_core import (
     Transport,
     WriteData,
 )
+
+from . import target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +62,12 @@ def operations() -> st.SearchStrategy[list[Operation]]:
     )
     seconds = st.sampled_from([0.0, 0.1, 1.0, 20.0, 200.0])
     return st.lists(st.tuples(kinds, st.integers(0, 2), said, seconds), max_size=25)
+
+
+def pieces_of_streams() -> st.SearchStrategy[list[bytes]]:
+    """What one peer says, as reads of any size."""
+    said = hostile() | streams().map(lambda drawn: drawn[0])
+    return said.flatmap(splits)
 
 
 @dataclass
@@ -151,8 +159,9 @@ class Bench:
         self.drain()
 
 
-def check_operations(drawn: list[Operation]) -> Bench:
-    """Do it all; whatever is wrong raises."""
+@target(operations())
+def core(drawn: list[Operation]) -> list[object]:
+    """Whatever comes in whatever order: nothing raises, each send ends once, memory stays within its limits."""
     bench = Bench()
     connections: list[int | None] = [bench.accept(peer) for peer in PEERS]
     for kind, at, data, seconds in drawn:
@@ -172,15 +181,18 @@ def check_operations(drawn: list[Operation]) -> Bench:
             bench.pass_time(seconds)
         bench.drain()
     bench.finish()
-    return bench
+    return [_what(event)[0] for event in bench.events]
 
 
-def check_cuts(pieces: list[bytes]) -> None:
-    """One connection, whole and in pieces: the same events."""
-    assert _events_of([b"".join(pieces)]) == _events_of(pieces)
+@target(pieces_of_streams())
+def core_cuts(pieces: list[bytes]) -> list[object]:
+    """The events of one connection do not depend on how its bytes were cut."""
+    events = _events_of(pieces)
+    assert events == _events_of([b"".join(pieces)])
+    return [what for what, _ in events]
 
 
-def _events_of(pieces: Iterable[bytes]) -> list[tuple[str, object, object]]:
+def _events_of(pieces: Iterable[bytes]) -> list[tuple[object, bytes | None]]:
     bench = Bench()
     connection = bench.accept(PEERS[0])
     assert connection is not None
@@ -189,12 +201,12 @@ def _events_of(pieces: Iterable[bytes]) -> list[tuple[str, object, object]]:
         bench.drain()
         bench.listen()
     bench.finish()
-    return [
-        (
-            type(event).__name__,
-            getattr(event, "defect", None),
-            getattr(getattr(event, "message", None), "raw", None),
-        )
-        for event in bench.events
-        if not isinstance(event, PingReceived)  # dispensable: told while there is room
-    ]
+    # A ping is dispensable: it is told while there is room.
+    return [_what(event) for event in bench.events if not isinstance(event, PingReceived)]
+
+
+def _what(event: Event) -> tuple[object, bytes | None]:
+    """The defect or the name of an event, and its message."""
+    message = getattr(event, "message", None)
+    what = getattr(event, "defect", None) or getattr(event, "reason", None) or type(event).__name__
+    return what, None if message is None else message.raw

@@ -100,7 +100,9 @@ def test_packages_import_only_those_below(package):
             top = module.partition(".")[0]
             if level == 0 and top in PACKAGES and top != package:
                 assert top in PACKAGES[package], f"{path} imports {module}"
-                assert module == top or package == "sippool", f"{path}: only the public door of {top}"
+                assert module == top or package == "sippool", (
+                    f"{path}: only the public door of {top}"
+                )
 
 
 @pytest.mark.parametrize("package", ALLOWED)
@@ -110,7 +112,9 @@ def test_packages_import_only_what_they_may(package):
             top = module.partition(".")[0]
             if level == 0 and top not in PACKAGES:
                 is_tls_room = path.relative_to(ROOT).as_posix() == "sippool_core/tls.py"
-                assert top in ALLOWED[package] or (top == "ssl" and is_tls_room), f"{path}: {module}"
+                assert top in ALLOWED[package] or (top == "ssl" and is_tls_room), (
+                    f"{path}: {module}"
+                )
 
 
 def test_the_core_is_a_house_with_floors():
@@ -125,7 +129,9 @@ def test_the_core_is_a_house_with_floors():
 def test_nothing_imports_the_command_line():
     for package in ("sippool_core", "sippool_sync", "sippool_anyio"):
         assert all(
-            module.partition(".")[0] != "sippool" for path in files(package) for module, *_ in imports(path)
+            module.partition(".")[0] != "sippool"
+            for path in files(package)
+            for module, *_ in imports(path)
         )
 
 
@@ -137,7 +143,9 @@ def test_importing_the_core_loads_no_socket_and_no_ssl():
         "print(sorted({'ssl', 'socket', 'selectors', 'asyncio', 'threading', 'logging'}"
         " & (set(sys.modules) - before)))"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert out.stdout.strip() == "[]"
 
 

@@ -12,7 +12,10 @@ from sippool_core import Address, Endpoint, NamedTarget, Target, Transport
         ("[2001:DB8:0:0::0001]:5060", Address("2001:db8::1", 5060)),
         ("[::ffff:192.0.2.1]:5060", Address("192.0.2.1", 5060)),
         ("[fe80::1%7]:5060", Address("fe80::1", 5060, 7)),
-        ("[2001:db8::1%7]:5060", Address("2001:db8::1", 5060)),  # a zone means something on links only
+        (
+            "[2001:db8::1%7]:5060",
+            Address("2001:db8::1", 5060),
+        ),  # a zone means something on links only
         ("[::1]:0", Address("::1", 0)),
     ],
 )
@@ -104,7 +107,9 @@ def test_what_is_no_target(text, why):
 def test_a_name_becomes_the_server_name_and_an_address_does_not():
     named = NamedTarget.parse("sips:example.com")
     assert named == NamedTarget(Transport.TLS, "example.com", 5061)
-    assert named.at("2001:db8::1") == Target(Transport.TLS, Address("2001:db8::1", 5061), "example.com")
+    assert named.at("2001:db8::1") == Target(
+        Transport.TLS, Address("2001:db8::1", 5061), "example.com"
+    )
     assert str(named.at("192.0.2.1")) == "tls:192.0.2.1:5061 (example.com)"
     plain = NamedTarget.parse("tls:192.0.2.1").at("192.0.2.1")
     assert plain.server_name is None and str(plain) == "tls:192.0.2.1:5061"

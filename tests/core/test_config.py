@@ -33,7 +33,10 @@ def test_every_number_is_reached_by_its_flat_name_and_pools_do_not_share_them():
     assert len(set(names)) == len(names)
     config = PoolConfig()
     for name in number_names(Limits):
-        assert getattr(config.replace(**{name: 90_000, "max_queued_bytes": 2**20}).limits, name) >= 90_000
+        assert (
+            getattr(config.replace(**{name: 90_000, "max_queued_bytes": 2**20}).limits, name)
+            >= 90_000
+        )
     changed = config.replace(connect_seconds=1.5, max_connections=7)
     assert (changed.timeouts.connect_seconds, changed.limits.max_connections) == (1.5, 7)
     assert config == PoolConfig()

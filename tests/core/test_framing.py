@@ -298,6 +298,9 @@ def test_the_limit_of_lines():
 
 
 def test_what_comes_first_counts():
+    one_too_many = HEADER + b"a:\r\n" * (257 - FIELDS.count(b"\r\n"))
+    assert broken(one_too_many + b"\n") is Defect.TOO_MANY_HEADERS
+    assert broken(one_too_many[:-4] + b"\n") is Defect.BARE_LF
     many = HEADER + b"a:\r\n" * 300
     assert broken(many + b"\n") is Defect.TOO_MANY_HEADERS
     assert broken(HEADER + b"\n" + b"a:\r\n" * 300) is Defect.BARE_LF

@@ -342,7 +342,7 @@ def test_connections_that_are_not_open_close_at_once(link):
 def test_a_broken_record_after_the_handshake_ends_what_was_queued(link):
     link.client.send(tls_request(), target())
     link.join()
-    [(ours, theirs)] = link.pairs
+    [(_ours, theirs)] = link.pairs
     [received] = link.server.take(MessageReceived)
     link.server.writes_complete = False
     stuck = link.server.reply(received, response(received.message, 183))
@@ -418,7 +418,7 @@ def test_an_engine_that_fails_in_writing_fails_the_whole_queue(server_tls, ca):
 def test_bytes_behind_an_orderly_end_are_ignored(link):
     link.client.send(request("ACK"), target())
     link.join()
-    [(ours, theirs)] = link.pairs
+    [(_ours, theirs)] = link.pairs
     link.client.close()
     link.carry()
     link.server.data(theirs, b"more")
@@ -433,7 +433,7 @@ def test_a_full_inbox_keeps_messages_of_a_tls_connection(client_tls, server_tls)
     link.server.take_events = False
     for number in range(5):
         link.client.send(request("ACK", branch=f"z9hG4bK{number}"), target())
-    [(ours, theirs)] = link.pairs
+    [(_ours, _theirs)] = link.pairs
     link.carry()
     for _ in range(5):
         link.server.collect()
