@@ -229,7 +229,8 @@ async def test_native_words(rt, sip):
         assert (await rt.datagram(peer)).startswith(b"SIP/2.0 200 ")
 
 
-async def test_an_application_that_takes_nothing_makes_peers_wait(rt, sip):
+@pytest.mark.parametrize("word", ["message", "receive"])
+async def test_an_application_that_takes_nothing_makes_peers_wait(rt, sip, word):
     """No message is lost, and no peer is punished for our slowness."""
     config = PoolConfig().replace(max_events=8, message_seconds=0.05)
     async with rt.open("tcp:127.0.0.1:0", config=config) as pool:
@@ -243,5 +244,5 @@ async def test_an_application_that_takes_nothing_makes_peers_wait(rt, sip):
         for _ in range(50):
             await rt.turn()
         assert pool.stats.events_waiting <= 8 + 3
-        methods = [(await rt.message(pool)).message.method for _ in range(121)]
+        methods = [(await getattr(rt, word)(pool)).message.method for _ in range(121)]
         assert methods.count("INFO") == 1

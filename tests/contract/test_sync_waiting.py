@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import subprocess
-import sys
 import threading
 import time
 
@@ -191,38 +189,6 @@ def test_sockets_that_are_not_to_be_read_do_not_spin(pool, sip):
             assert loop.select(0.05) == []
 
 
-def test_an_interrupt_while_closing_ends_it(sip):
-    class Interrupting(selectors.DefaultSelector):
-        armed = False
-
-        def select(self, timeout=None):
-            if self.armed:
-                self.armed = False
-                raise KeyboardInterrupt
-            return super().select(timeout)
-
-    selector = Interrupting()
-
-    class Sockets(sippool_sync.SystemSockets):
-        def open_selector(self):
-            return selector
-
-    config = PoolConfig().replace(close_seconds=60)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        target = Target(Transport.TCP, Address(*server.getsockname()))
-        pool = sippool_sync.open_pool(config=config, sockets=Sockets())
-        outcome = pool.send(sip.request(), target)
-        outcome.wait(5)
-        while outcome.done:
-            outcome = pool.send(sip.request("MESSAGE", body=bytes(60000)), target)
-        selector.armed = True
-        with pytest.raises(KeyboardInterrupt):
-            pool.close()
-        assert pool.is_closed
-        assert outcome.done
-
-
 def test_a_foreign_loop_keeps_the_deadlines(sip):
     config = PoolConfig().replace(first_message_seconds=0.05)
     closed = []
@@ -265,25 +231,6 @@ def test_a_failure_that_was_dropped_wakes_nobody(pool, sip):
     del outcome
     with pytest.raises(TimeoutError):
         pool.receive(0.05)
-
-
-def test_a_shut_driver():
-    driver = sippool_sync.Driver()
-    driver.finish()
-    driver.shut()
-    driver.shut()
-    driver.wake()
-    with pytest.raises(PoolClosed):
-        driver.step()
-
-
-def test_what_is_imported():
-    """Scripts pay for neither an event loop nor TLS before they use it."""
-    text = (
-        "import sys, sippool_sync; print(*{'asyncio', 'anyio', 'trio', 'ssl'} & set(sys.modules))"
-    )
-    run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == []
 
 
 def test_wake_does_not_end_an_iteration(pool, peer, sip):
@@ -364,24 +311,6 @@ def test_closing_within_a_time(sip):
         with pytest.raises(sippool_sync.SendError) as caught:
             outcome.wait()
         assert caught.value.failed.reason is SendFailure.POOL_CLOSED
-
-
-class PlainSelect(sippool_sync.SystemSockets):
-    """A system whose selector has no descriptor."""
-
-    def open_selector(self):
-        return selectors.SelectSelector()
-
-
-def test_a_system_without_epoll_and_kqueue(sip):
-    with (
-        sippool_sync.open_pool("udp:127.0.0.1:0", sockets=PlainSelect()) as pool,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
-    ):
-        sock.sendto(sip.request(via="UDP"), address_of(pool.listeners[0]))
-        assert pool.receive(5)
-        with pytest.raises(sippool_sync.NoDescriptor, match="SelectSelector"):
-            pool.fileno()
 
 
 def test_resolving():
