@@ -105,9 +105,8 @@ class Relay:
         raw = OUR_VIA.sub(
             lambda via: b"\r\nVia:" if via[1] else b"", with_length(response), count=1
         )
-        with contextlib.suppress(
-            SippoolError
-        ):  # a full queue, or the other Vias are not what they were
+        # A queue may be full, or the other Vias not what they were.
+        with contextlib.suppress(SippoolError):
             self._pool.reply(received, raw)
 
     def _branch(self, received: MessageReceived) -> bytes:

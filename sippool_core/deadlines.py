@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 K = TypeVar("K")
 
@@ -35,6 +38,10 @@ class DeadlineQueue:
     def stop(self, key: int) -> None:
         """Forget `key`, if it is here."""
         self._started_at.pop(key, None)
+
+    def keys(self) -> Iterable[int]:
+        """All keys, the one that is due first in front."""
+        return self._started_at.keys()
 
     def next_at(self) -> float | None:
         """The instant of the earliest deadline."""

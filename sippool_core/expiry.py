@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from .deadlines import DeadlineQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .config import Timeouts
 
 
@@ -66,6 +68,10 @@ class Expiry:
             self._queues[before].stop(connection_id)
             self._hold[connection_id] = hold
         self._queues[hold].start(connection_id, now)
+
+    def idle(self) -> Iterable[int]:
+        """The connections that nothing holds, the one that is idle longest in front."""
+        return self._queues[Hold.NONE].keys()
 
     def next_at(self) -> float | None:
         """The instant of the next deadline, of a hold or of idleness."""

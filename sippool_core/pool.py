@@ -312,7 +312,9 @@ class Pool:
         restriction = self._router.restriction
         if restriction is not None and not restriction.allows_connection_from(peer):
             return DropReason.NOT_ALLOWED
-        return self._streams.admission.refusal(peer)
+        if self._streams.admission.is_greedy(peer):
+            return DropReason.TOO_MANY_FROM_SOURCE
+        return None if self._streams.make_room(peer) else DropReason.TOO_MANY_CONNECTIONS
 
     def _connection(self, connection_id: int, now: float) -> Connection | None:
         self._state.tick(now)

@@ -19,6 +19,7 @@ from .reasons import CloseReason
 
 if TYPE_CHECKING:
     from .activity import Activity
+    from .admission import Admission
     from .connection import Connection
     from .deadlines import Timers
     from .state import PoolState
@@ -43,10 +44,15 @@ class Reader:
     """Reads for all connections of a pool."""
 
     def __init__(
-        self, state: PoolState, activity: Activity, timers: Timers[tuple[Timer, int]]
+        self,
+        state: PoolState,
+        activity: Activity,
+        admission: Admission,
+        timers: Timers[tuple[Timer, int]],
     ) -> None:
         self._state = state
         self._activity = activity
+        self._admission = admission
         self._timers = timers
         self._stalled: dict[int, Connection] = {}
 
@@ -103,6 +109,7 @@ class Reader:
         stats.message_bytes_received += len(message.raw)
         if not connection.spoke:
             connection.spoke = True
+            self._admission.spoke(connection.id)
             self._timers.clear((Timer.FIRST_MESSAGE, connection.id))
         self._message_ended(connection)
         self._activity.received(connection.id, message)

@@ -102,6 +102,8 @@ class CloseReason(enum.Enum):
     WRITE_TIMEOUT = "write_timeout"
     HALF_CLOSED_TIMEOUT = "half_closed_timeout"
     EXPIRED = "expired"
+    EVICTED = "evicted"
+    """The pool was full, and another connection had the better claim."""
     RECEIVE_OVERLOAD = "receive_overload"
     """All connections together hold too many bytes of unfinished messages; this one was the oldest."""
     CLOSED_LOCALLY = "closed_locally"

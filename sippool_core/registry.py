@@ -29,7 +29,7 @@ class Registry:
         self.handshakes = Handshakes(state.limits, state.timeouts)
         self.activity = Activity(state)
         self.writes = DeadlineQueue(state.timeouts.write_seconds)
-        self.reader = Reader(state, self.activity, timers)
+        self.reader = Reader(state, self.activity, self.admission, timers)
 
     def add(self, connection: Connection) -> None:
         """A connection begins."""

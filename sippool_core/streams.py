@@ -85,7 +85,7 @@ class Streams:
         """Queue a send on the connection to the target, which is opened if there is none."""
         connection = self.reusable(target, listener)
         if connection is None:
-            if self.admission.is_full:
+            if not self.make_room(None):
                 self._ledger.fail(send, SendFailure.TOO_MANY_CONNECTIONS, None)
                 return
             connection = self._open(target, listener)
@@ -114,6 +114,23 @@ class Streams:
             self._closer.begin(connection, reason)
         elif connection.phase is not Phase.CLOSING:
             self._closer.finish(connection, reason)
+
+    def make_room(self, peer: Address | None) -> bool:
+        """Whether one connection more may live: from `peer`, or to somewhere. Another one may have to go for it."""
+        if not self.admission.is_full:
+            return True
+        victim = self.admission.silent_victim()
+        if victim is None:
+            idle = (
+                number
+                for number in self.activity.expiry.idle()
+                if not self.connections[number].has_unsent
+            )
+            victim = self.admission.talking_victim(peer, idle)
+        if victim is None:
+            return False
+        self._closer.finish(self.connections[victim], CloseReason.EVICTED, abort=True)
+        return True
 
     # Reports.
 

@@ -159,7 +159,9 @@ async def test_a_peer_that_does_not_read_fills_its_own_queue_only(rt, sip):
         assert caught.value.failed.reason is SendFailure.WRITE_TIMEOUT
         assert not caught.value.failed.bytes_may_be_out
         await rt.until(lambda: all(outcome.done for outcome in outcomes))
-        assert server is not None
+        peer = await rt.accept(server)
+        with pytest.raises(ConnectionResetError):
+            await rt.read(peer, len(big) * len(outcomes))
 
 
 async def test_a_cancelled_send_leaves_the_stream_whole(rt, sip):

@@ -95,7 +95,7 @@ def test_an_outcome_tells_what_it_is(sip):
     outcome = sippool_sync.Outcome(driver, 7)
     assert repr(outcome) == "<Outcome 7: pending>"
     outcome.end(SendFailed(7, SendFailure.UNREACHABLE, False, None))
-    with pytest.raises(sippool_sync.SendError, match="^sending failed: unreachable$"):
+    with pytest.raises(sippool_sync.SendError, match=r"^sending failed: unreachable$"):
         outcome.result()
     driver.finish()
     driver.shut()

@@ -24,6 +24,7 @@ def test_connections_in_all():
     rig = Rig(PoolConfig().replace(max_connections=2))
     listener = rig.listen()
     first = rig.accept(listener)
+    rig.data(first, request())
     rig.send(request(), TARGET)
     assert rig.accept(listener) is None
     assert rig.take(InputDropped)[0].reason is DropReason.TOO_MANY_CONNECTIONS
@@ -32,6 +33,72 @@ def test_connections_in_all():
     rig.lost(first)
     assert rig.accept(listener) is not None
     assert rig.pool.stats.connections == 2
+
+
+def crowd(rig, listener, source, count, *, says=b""):
+    """Connections from one address, which have said this."""
+    connections = [rig.accept(listener, Address(source, 1000 + number)) for number in range(count)]
+    for number, connection in enumerate(connections):
+        if says:
+            rig.data(connection, request(says, branch=f"z9hG4bK{source}{number}"))
+    return connections
+
+
+def evicted(rig):
+    """Who had to go since this was asked last."""
+    events = rig.take(ConnectionClosed)
+    assert {event.reason for event in events} <= {CloseReason.EVICTED}
+    return [event.flow.id for event in events]
+
+
+def test_the_silent_ones_of_the_greediest_source_make_room_oldest_first():
+    rig = Rig(PoolConfig().replace(max_connections=7))
+    listener = rig.listen()
+    honest = crowd(rig, listener, "192.0.2.1", 1)
+    talking = crowd(rig, listener, "192.0.2.66", 2, says="ACK")
+    greedy = crowd(rig, listener, "192.0.2.66", 2)
+    others = crowd(rig, listener, "192.0.2.7", 2)
+    for expected in (greedy[0], others[0], honest[0]):
+        # Two each of the greedy one and another: the older pair is the greedier; then all have one.
+        assert rig.accept(listener, Address(f"198.51.100.{expected}", 1)) is not None
+        assert evicted(rig) == [expected]
+    assert not any(rig.wires[connection].closed for connection in talking)
+    assert rig.pool.stats.connections == 7
+
+
+def test_idle_talkers_of_a_greedier_source_make_room_and_open_requests_stay():
+    rig = Rig(PoolConfig().replace(max_connections=4))
+    listener = rig.listen()
+    owed = crowd(rig, listener, "192.0.2.66", 1, says="INVITE")
+    idle = crowd(rig, listener, "192.0.2.66", 2, says="ACK")
+    crowd(rig, listener, "192.0.2.1", 1, says="ACK")
+    newcomer = rig.accept(listener, PEER)
+    assert evicted(rig) == [idle[0]]
+    rig.data(newcomer, request("ACK"))
+    # Two, and the newcomer would have two as well: nobody has a better claim.
+    assert rig.accept(listener, PEER) is None
+    # Whoever opens a connection itself is nobody's source.
+    rig.send(request(branch="z9hG4bKours"), TARGET)
+    assert evicted(rig) == [idle[1]]
+    assert not rig.wires[owed[0]].closed
+
+
+def test_unsent_answers_are_no_idleness():
+    rig = Rig(PoolConfig().replace(max_connections=2), writes_complete=False)
+    listener = rig.listen()
+    busy = crowd(rig, listener, "192.0.2.66", 2, says="OPTIONS")
+    for event in rig.take(MessageReceived):
+        rig.reply(event, response(event.message))
+    assert rig.accept(listener) is None
+    assert not any(rig.wires[connection].closed for connection in busy)
+
+
+def test_connections_that_we_opened_make_room_for_nobody():
+    rig = Rig(PoolConfig().replace(max_connections=1))
+    rig.send(request(), TARGET)
+    assert rig.accept(rig.listen()) is None
+    failed = rig.outcomes[rig.send(request(), "tcp:192.0.2.51:5070")]
+    assert failed.reason is SendFailure.TOO_MANY_CONNECTIONS
 
 
 @pytest.mark.parametrize(
