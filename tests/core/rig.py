@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sippool.testing.messages import request, response
 from sippool_core import (
     Address,
     CloseConnection,
@@ -29,41 +30,6 @@ from sippool_core import (
 PEER = Address("192.0.2.9", 40001)
 LOCAL = Address("192.0.2.1", 5060)
 OURS = Address("192.0.2.1", 33333)
-
-
-def request(
-    method="OPTIONS",
-    *,
-    branch="z9hG4bKa",
-    transport="TCP",
-    sent_by="client.example.com:5060",
-    via="",
-    call_id="c1",
-    cseq=1,
-    body=b"",
-    extra="",
-):
-    head = (
-        f"{method} sip:server.example.com SIP/2.0\r\n"
-        f"Via: SIP/2.0/{transport} {sent_by};branch={branch}{via}\r\n"
-        "From: <sip:a@example.com>;tag=f\r\nTo: <sip:b@example.com>\r\n"
-        f"Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def response(to, status=200, *, body=b""):
-    """The answer a stack would make from a received message, or from raw bytes."""
-    lines = bytes(to).partition(b"\r\n\r\n")[0].split(b"\r\n")
-    copied = [
-        line
-        for line in lines[1:]
-        if line.partition(b":")[0].strip().lower()
-        in (b"via", b"v", b"from", b"to", b"call-id", b"cseq")
-    ]
-    copied = [line + b";tag=t" if line.lower().startswith(b"to") else line for line in copied]
-    head = [b"SIP/2.0 %d OK" % status, *copied, b"Content-Length: %d" % len(body)]
-    return b"\r\n".join(head) + b"\r\n\r\n" + body
 
 
 @dataclass

@@ -469,6 +469,19 @@ def test_what_is_left_over_is_told():
     assert framer.buffered_bytes == 30
 
 
+def test_a_message_behind_another_may_come_in_pieces():
+    second = HEADER + b"l: 5\r\n\r\nhello"
+    framer = StreamFramer(LIMITS)
+    framer.receive(WHOLE + second[:-3])
+    assert isinstance(framer.next_event(), Message)
+    assert framer.next_event() is None
+    for piece in (b"l", b"lo"):
+        framer.receive(piece)
+        event = framer.next_event()
+    assert isinstance(event, Message)
+    assert event.raw == second
+
+
 def test_after_broken_everything_is_discarded():
     framer = StreamFramer(LIMITS)
     framer.receive(b"\x00" + WHOLE)
@@ -549,6 +562,16 @@ def test_a_datagram_with_a_defect(lines, defect):
     assert (
         frame_datagram(RESPONSE_HEADER + lines + b"\r\n", LIMITS) is DropReason.MALFORMED_RESPONSE
     )
+
+
+@pytest.mark.parametrize("beyond", [-4, -3, -2, -1, 0, 1])
+def test_an_oversized_header_of_a_datagram_may_have_a_line_end_anywhere(beyond):
+    """A CR that is the last byte looked at is not bare."""
+    lines = b"X: " + b"x" * (2**14 - len(HEADER) - 3 + 4 + beyond) + b"\r\nY: y\r\n"
+    event = frame_datagram(HEADER + lines + b"\r\n", LIMITS)
+    assert isinstance(event, Malformed)
+    assert event.defect is Defect.HEADER_TOO_LARGE
+    assert only(HEADER + lines + b"\r\n") == Broken(Defect.HEADER_TOO_LARGE, None)
 
 
 def test_of_an_oversized_header_only_the_limits_are_read():

@@ -229,10 +229,11 @@ def test_malformed_vias(value):
     assert event.message.transaction_key == ("OPTIONS", b"a@192.0.2.1", 1, b"1")
 
 
-def test_of_repeated_fields_the_first_counts():
-    message = read(
-        datagram(more=b"From: <sip:c>;tag=2\r\nTo: <sip:d>;tag=3\r\nVia: SIP/2.0/UDP b\r\n")
-    )
+@pytest.mark.parametrize(
+    "line", [b"From: <sip:c>;tag=2", b"To: <sip:d>;tag=3", b"Via: SIP/2.0/UDP b"]
+)
+def test_of_a_repeated_field_the_first_counts(line):
+    message = read(datagram(more=line + b"\r\n"))
     assert (message.from_tag, message.to_tag) == (b"1", b"")
     assert message.via is not None
     assert message.via.branch == b"z9hG4bK1"
