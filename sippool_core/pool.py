@@ -3,7 +3,7 @@
 1. Plain verbs are the application's, `handle_*` are an adapter's reports, `next_*` are the outputs.
 2. After any call: take `next_effect` until it is `None`, performing each; then look at `next_deadline`; then
    wait. `next_event` is for the application, whenever it has room.
-3. Every input takes `now`, in seconds of any clock that does not step back (a step back is clamped).
+3. Every input takes `now`, in seconds of any clock; one that steps back costs nobody a deadline.
 4. Reports about numbers that are dead are ignored: adapters race by nature.
 5. Peers never make it raise; only the caller's misuse does, and then nothing has changed.
 """
@@ -283,11 +283,11 @@ class Pool:
     def next_deadline(self) -> float | None:
         """The instant at which `handle_timer` wants to be called, or `None`; it may have passed already."""
         if self._accepting.may_go_on:
-            return self._state.now
+            return self._state.by_callers_clock(self._state.now)
         instants = [
             at for at in (self._timers.next_at(), self._streams.next_at()) if at is not None
         ]
-        return min(instants, default=None)
+        return self._state.by_callers_clock(min(instants)) if instants else None
 
     @property
     def stats(self) -> Stats:

@@ -1,11 +1,13 @@
 """What all rooms of one pool share: its settings, its clock, its two queues, its counters.
 
-The clock is an argument: `tick` is called with each input's `now`, and a step back is clamped.
+The clock is an argument: `tick` is called with each input's `now`. Where the caller's clock steps back, the pool's
+own time stands still for that moment and then goes on with it, so a step costs nobody a deadline.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -57,7 +59,17 @@ class Stats:
 class PoolState:
     """The common ground of the rooms of one pool."""
 
-    __slots__ = ("_serial", "config", "effects", "inbox", "limits", "now", "stats", "timeouts")
+    __slots__ = (
+        "_ahead",
+        "_serial",
+        "config",
+        "effects",
+        "inbox",
+        "limits",
+        "now",
+        "stats",
+        "timeouts",
+    )
 
     def __init__(self, config: PoolConfig, now: float) -> None:
         self.config = config
@@ -68,10 +80,23 @@ class PoolState:
         self.inbox = Inbox(config.limits)
         self.stats = Stats()
         self._serial = 0
+        self._ahead = 0.0
 
     def tick(self, now: float) -> None:
-        """Take the time of an input."""
-        self.now = max(self.now, now)
+        """Take the time of an input, by the caller's clock."""
+        now += self._ahead
+        if now < self.now:
+            self._ahead += self.now - now
+        else:
+            self.now = now
+
+    def by_callers_clock(self, instant: float) -> float:
+        """When the caller's clock will show an instant of the pool's time."""
+        at = instant - self._ahead
+        # Rounding must not let the caller come a hair too early, and find nothing due.
+        while at + self._ahead < instant:
+            at = math.nextafter(at, math.inf)
+        return at
 
     def new_id(self) -> int:
         """A number that no connection, listener or send of this pool has or had."""

@@ -69,7 +69,15 @@ class HostilePeer:
             return self._connect()
         sock = self.rng.choice(self.sockets)
         deed = self.rng.choices(
-            (self._say, self._say_nonsense, self._datagram, self._end, self._reset, self._close, self._steal),
+            (
+                self._say,
+                self._say_nonsense,
+                self._datagram,
+                self._end,
+                self._reset,
+                self._close,
+                self._steal,
+            ),
             (8, 2, 2, 1, 1, 1, 2),
         )[0]
         with contextlib.suppress(OSError):
@@ -104,7 +112,9 @@ class HostilePeer:
                 data = sock.recv(65536)
                 if data.startswith((b"OPTIONS", b"INVITE", b"MESSAGE")) and self.rng.random() < 0.5:
                     # The first request of a read gets an answer, of some kind.
-                    self.unsent[sock] = self.unsent.get(sock, b"") + response(data, self.rng.choice([100, 200, 486]))
+                    self.unsent[sock] = self.unsent.get(sock, b"") + response(
+                        data, self.rng.choice([100, 200, 486])
+                    )
 
     def _say(self, sock: SimulatedSocket) -> None:
         waiting = self.unsent.get(sock, b"")
@@ -125,14 +135,18 @@ class HostilePeer:
 
     def _steal(self, sock: SimulatedSocket) -> None:
         """The same transaction key as others may have: the pool must not give us their answers."""
-        sock.send(request("INVITE", branch=f"z9hG4bKc{self.rng.randrange(40)}", call_id="evil-thief"))
+        sock.send(
+            request("INVITE", branch=f"z9hG4bKc{self.rng.randrange(40)}", call_id="evil-thief")
+        )
 
     def _datagram(self, _: SimulatedSocket) -> None:
         target = self.rng.choice(self.datagram_targets)
         data = self.rng.choice(_NONSENSE)
         if self.rng.random() < 0.5:
             self.serial += 1
-            data = request(transport="UDP", call_id=f"evil{self.serial}", branch=f"z9hG4bKe{self.serial}")
+            data = request(
+                transport="UDP", call_id=f"evil{self.serial}", branch=f"z9hG4bKe{self.serial}"
+            )
             data = data[: self.rng.choice([10, 100, len(data), len(data)])]
         self.datagrams.sendto(data, (target.host, target.port))
 

@@ -66,6 +66,7 @@ class SimulatedSockets:
     def open_wake_pair(self) -> tuple[Socket, Socket]:
         """See `SocketLayer`."""
         reader, writer = self._socket(socket.SOCK_STREAM), self._socket(socket.SOCK_STREAM)
+        reader.is_inner = writer.is_inner = True
         reader.join(writer)
         return reader, writer
 

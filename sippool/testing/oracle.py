@@ -91,14 +91,18 @@ class Witness:
             self._saw_outcome(effect)
         elif isinstance(effect, SendDatagram):
             self._check_place(effect.peer.host, "a datagram")
-        elif isinstance(effect, (WriteData, CloseConnection, ShutdownWriting, PauseReading, ResumeReading)):
+        elif isinstance(
+            effect, (WriteData, CloseConnection, ShutdownWriting, PauseReading, ResumeReading)
+        ):
             number = effect.connection_id
             require("I8", number not in self._dead, f"{effect} after the end of {number}")
             if isinstance(effect, WriteData):
                 require("I3", effect.data, "an empty write")
                 self.given[number] += effect.data
                 if number in self.tls:
-                    require("I13", b"SIP/2.0\r\n" not in effect.data, "plain bytes on a TLS connection")
+                    require(
+                        "I13", b"SIP/2.0\r\n" not in effect.data, "plain bytes on a TLS connection"
+                    )
             elif isinstance(effect, CloseConnection):
                 self._dead.add(number)
             elif isinstance(effect, PauseReading):
@@ -135,8 +139,15 @@ class Witness:
             if isinstance(event, MessageReceived):
                 self._check_place(event.flow.peer.host, "an event")
             return
-        if isinstance(event, (ConnectionOpened, ConnectionClosed, MessageReceived, MalformedReceived, PingReceived)):
-            require("I8", flow.id not in self.ended, f"{type(event).__name__} after the end of {flow.id}")
+        if isinstance(
+            event,
+            (ConnectionOpened, ConnectionClosed, MessageReceived, MalformedReceived, PingReceived),
+        ):
+            require(
+                "I8",
+                flow.id not in self.ended,
+                f"{type(event).__name__} after the end of {flow.id}",
+            )
         if isinstance(event, ConnectionOpened):
             require("I8", flow.id not in self.opened, f"{flow.id} opened twice")
             self.opened.add(flow.id)
@@ -161,10 +172,16 @@ class Witness:
     def check(self, now: float) -> None:
         """The laws about what the pool holds now."""
         stats, limits = self.core.stats, self.config.limits
-        require("I17", 0 <= stats.partial_bytes <= limits.max_partial_bytes, f"{stats.partial_bytes} partial bytes")
+        require(
+            "I17",
+            0 <= stats.partial_bytes <= limits.max_partial_bytes,
+            f"{stats.partial_bytes} partial bytes",
+        )
         most = limits.max_queued_bytes_total + stats.connections * limits.max_queued_bytes
         require("I17", 0 <= stats.queued_bytes <= most, f"{stats.queued_bytes} bytes queued")
-        require("I17", stats.connections <= limits.max_connections, f"{stats.connections} connections")
+        require(
+            "I17", stats.connections <= limits.max_connections, f"{stats.connections} connections"
+        )
         came = stats.connections_accepted + stats.connections_opened
         went = stats.connections_closed.total()
         require("I23", came == went + stats.connections, f"{came} connections came, {went} went")
@@ -175,13 +192,19 @@ class Witness:
     def check_end(self) -> None:
         """The laws about a pool that has closed and whose events are all taken."""
         stats = self.core.stats
-        require("I24", self.core.is_closed and self.core.next_deadline() is None, "it is not at rest")
+        require(
+            "I24", self.core.is_closed and self.core.next_deadline() is None, "it is not at rest"
+        )
         held = (stats.connections, stats.queued_bytes, stats.partial_bytes, stats.events_waiting)
         require("I17", held == (0, 0, 0, 0), f"something is left: {held}")
         missing = set(self.sends) - set(self.outcomes)
         require("I1", not missing, f"sends without an outcome: {sorted(missing)[:5]}")
         require("I1", set(self.outcomes) <= set(self.sends), "an outcome of no send")
-        require("I8", self._dead == set(self.ended), "a connection ended without its event, or the reverse")
+        require(
+            "I8",
+            self._dead == set(self.ended),
+            "a connection ended without its event, or the reverse",
+        )
         for number, data in self.given.items():
             if number not in self.tls:
                 self._check_stream(number, bytes(data))
@@ -196,7 +219,9 @@ class Witness:
                 require("I3", piece.raw in known, f"connection {number} carries what nobody sent")
             else:
                 # Between messages there are pongs, and nothing else.
-                require("I3", isinstance(piece, Ping), f"connection {number} is cut wrongly: {piece}")
+                require(
+                    "I3", isinstance(piece, Ping), f"connection {number} is cut wrongly: {piece}"
+                )
         rest = data[len(data) - framer.buffered_bytes :]
         whole = not rest or rest == b"\r" or any(raw.startswith(rest) for raw in known)
         require("I3", whole, f"connection {number} ends in what nobody sent")

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from sippool_core import (
@@ -96,7 +97,13 @@ class SimulatedPool(BasePool[BaseOutcome]):
     def next_at(self) -> float | None:
         """When a step is needed, in the network's time."""
         deadline = None if self.driver.is_shut else self.driver.next_deadline()
-        return None if deadline is None else deadline - self.clock_offset
+        if deadline is None:
+            return None
+        at = deadline - self.clock_offset
+        # Rounding must not wake the pool a hair before its own clock says so.
+        while at + self.clock_offset < deadline:
+            at = math.nextafter(at, math.inf)
+        return at
 
     def close_now(self) -> None:
         """Begin to close."""
@@ -115,7 +122,9 @@ class SimulatedPool(BasePool[BaseOutcome]):
         self._note(outcome, message)
         self.trace(f"send {outcome.send_id}")
 
-    def answer(self, received: MessageReceived | MalformedReceived | FramingFailed, status: int) -> None:
+    def answer(
+        self, received: MessageReceived | MalformedReceived | FramingFailed, status: int
+    ) -> None:
         """Reply, as far as that can be done."""
         message = received.message
         if message is None or not message.can_be_answered:
@@ -149,7 +158,9 @@ class SimulatedPool(BasePool[BaseOutcome]):
             return
         if isinstance(event, MessageReceived) and not event.message.is_request:
             mine = event.message.call_id in self.asked
-            require("I11", mine or event.message.call_id.startswith(b"evil"), "somebody else's answer")
+            require(
+                "I11", mine or event.message.call_id.startswith(b"evil"), "somebody else's answer"
+            )
             return
         self.received = [*self.received[-MAX_KEPT:], event]
         self._serve(event)

@@ -108,9 +108,7 @@ class Schedule:
             place = Restriction(Address(f"10.0.0.{rng.randint(1, 3)}", rng.choice([0, 5060])))
             config = PoolConfig(config.limits, config.timeouts, place)
         listen_at = (f"tcp:{host}:5060", f"udp:{host}:5060")
-        pool = SimulatedPool(
-            self.network, rng, host, config, *listen_at, pulls=rng.random() < 0.4
-        )
+        pool = SimulatedPool(self.network, rng, host, config, *listen_at, pulls=rng.random() < 0.4)
         pool.trace = lambda what: self._trace(f"{host} {what}")
         return pool
 
@@ -123,7 +121,17 @@ class Schedule:
         rng = self.rng
         pool = rng.choice(self.pools)
         deed = rng.choices(
-            ("ask", "ask by flow", "take", "cancel", "close flow", "enemy", "clock", "descriptors", "close"),
+            (
+                "ask",
+                "ask by flow",
+                "take",
+                "cancel",
+                "close flow",
+                "enemy",
+                "clock",
+                "descriptors",
+                "close",
+            ),
             (30, 4, 15, 5, 3, 25 if self.enemies else 0, 2, 3, 0.3),
         )[0]
         if deed == "enemy":
@@ -185,10 +193,9 @@ class Schedule:
             arrival = self.network.next_at()
             if arrival is not None:
                 instants.append(arrival)
-            upcoming = min(instants, default=end)
-            if upcoming > end:
+            if not instants or min(instants) > end:
                 break
-            self.network.advance_to(max(upcoming, self.network.now))
+            self.network.advance_to(max(min(instants), self.network.now))
             self.result.steps += 1
         self.network.advance_to(end)
 
@@ -213,8 +220,6 @@ class Schedule:
             enemy.stop()
         for pool in self.pools:
             pool.layer.max_sockets = None
-            # The core never lets its time go back: from its latest time on it runs as usual.
-            pool.clock_offset = max(pool.clock_offset, pool.driver.now - self.network.now)
         for _ in range(3):
             self._take_everything()
             self._let_time_pass(60.0)

@@ -45,6 +45,8 @@ class SimulatedSocket:
         self.local: tuple[str, int] = ("0.0.0.0", 0)
         self.remote: tuple[str, int] | None = None
         self.is_closed = False
+        self.is_inner = False
+        """Whether it never leaves its host, and so meets no faults."""
         self.sent_bytes = bytearray()
         """Everything a stream has taken from its user: what an oracle reads."""
         self.on_readable: Callable[[], None] | None = None
@@ -105,7 +107,7 @@ class SimulatedSocket:
     def recvfrom(self, size: int, /) -> tuple[bytes, Sockaddr]:
         """Read a datagram."""
         self._raise_error()
-        if self._backlog is not None or not self._datagrams or self.network.strikes("would_block"):
+        if self._backlog is not None or not self._datagrams or self._strikes("would_block"):
             raise BlockingIOError
         data, source = self._datagrams.popleft()
         return data[:size], self._sockaddr(source)
@@ -114,12 +116,12 @@ class SimulatedSocket:
         """Send a datagram: lost, doubled and overtaken as the network likes."""
         self._raise_error()
         network = self.network
-        if network.strikes("write_error"):
+        if self._strikes("write_error"):
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
-        if network.strikes("would_block"):
+        if self._strikes("would_block"):
             network.call_later(network.latency(), _nothing)
             raise BlockingIOError
-        copies = 0 if network.strikes("datagram_lost") else 1 + network.strikes("datagram_doubled")
+        copies = 0 if self._strikes("datagram_lost") else 1 + self._strikes("datagram_doubled")
         source, target = self.local, (address[0], address[1])
         for _ in range(copies):
             network.call_later(network.latency(), lambda: _deliver(network, data, source, target))
@@ -142,17 +144,17 @@ class SimulatedSocket:
 
     def accept(self) -> tuple[SimulatedSocket, Sockaddr]:
         """The next connection."""
-        if not self._backlog or self.network.strikes("would_block"):
+        if not self._backlog or self._strikes("would_block"):
             raise BlockingIOError
         if not self.layer.has_room():
             self.network.struck["EMFILE on accept"] += 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        if self.network.strikes("accept_error"):
+        if self._strikes("accept_error"):
             code = self.network.rng.choice([errno.ECONNABORTED, errno.EMFILE, errno.ENOBUFS])
             raise OSError(code, os.strerror(code))
         sock = self._backlog.popleft()
         sock.layer.open_sockets.add(sock._fileno)
-        if self.network.strikes("peer_gone_before_accept"):
+        if self._strikes("peer_gone_before_accept"):
             sock.receive_reset()
         assert sock.remote is not None
         return sock, self._sockaddr(sock.remote)
@@ -163,10 +165,10 @@ class SimulatedSocket:
         self.remote = (address[0], address[1])
         self._connecting = True
         slowness = network.rng.uniform(0, network.faults.connect_slow_seconds)
-        if network.strikes("connect_silent"):
+        if self._strikes("connect_silent"):
             return errno.EINPROGRESS
         listener = network.bound.get((socket.SOCK_STREAM, *self.remote))
-        if listener is None or listener._backlog is None or network.strikes("connect_refused"):
+        if listener is None or listener._backlog is None or self._strikes("connect_refused"):
             network.call_later(
                 network.latency() + slowness, lambda: self._refuse(errno.ECONNREFUSED)
             )
@@ -189,12 +191,12 @@ class SimulatedSocket:
             if pipe.ended:
                 return b""
             raise BlockingIOError
-        if self.network.strikes("would_block"):
+        if self._strikes("would_block"):
             raise BlockingIOError
-        if self.network.strikes("read_error"):
+        if self._strikes("read_error"):
             self._break(errno.ETIMEDOUT)
             self._raise_error()
-        if size > 1 and self.network.strikes("partial_read"):
+        if size > 1 and self._strikes("partial_read"):
             size = self.network.rng.randint(1, min(size, len(pipe.arrived)))
         data = bytes(pipe.arrived[:size])
         del pipe.arrived[:size]
@@ -208,14 +210,14 @@ class SimulatedSocket:
         self._raise_error()
         if self._shut or self.peer is None:
             raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
-        if self.network.strikes("write_error"):
+        if self._strikes("write_error"):
             self._break(errno.ECONNRESET)
             self._raise_error()
         room = self._room()
-        if room <= 0 or self.network.strikes("would_block"):
+        if room <= 0 or self._strikes("would_block"):
             raise BlockingIOError
         count = min(room, len(data))
-        if count > 1 and self.network.strikes("partial_write"):
+        if count > 1 and self._strikes("partial_write"):
             count = self.network.rng.randint(1, count - 1)
         self._transmit(bytes(data[:count]))
         return count
@@ -275,6 +277,9 @@ class SimulatedSocket:
 
     # Inside.
 
+    def _strikes(self, fault: str) -> bool:
+        return not self.is_inner and self.network.strikes(fault)
+
     def _room(self) -> int:
         peer = self.peer
         if peer is None or peer.is_closed:
@@ -288,7 +293,7 @@ class SimulatedSocket:
         self.sent_bytes += data
         peer._pipe.under_way += len(data)
         network.call_later(self._in_order(network.latency()), lambda: peer._receive(data))
-        if network.strikes("reset"):
+        if self._strikes("reset"):
             network.call_later(network.latency(), peer.receive_reset)
             network.call_later(network.latency(), self.receive_reset)
 

@@ -148,12 +148,15 @@ async def test_listeners_come_and_go(rt, sip):
 
 async def test_connections_beyond_the_limit_are_reset(rt, sip):
     async with rt.open("tcp:127.0.0.1:0", config=PoolConfig().replace(max_connections=1)) as pool:
-        first, second = (rt.dial(pool.listeners[0].address) for _ in range(2))
+        first = rt.dial(pool.listeners[0].address)
+        first.send(sip.request())
+        await rt.message(pool)
+        second = rt.dial(pool.listeners[0].address)
         dropped = await rt.event(pool, InputDropped)
         assert dropped.reason is DropReason.TOO_MANY_CONNECTIONS
         with pytest.raises(ConnectionResetError):
             await rt.read(second, 1)
-        first.send(sip.request())
+        first.send(sip.request("INFO"))
         await rt.message(pool)
 
 
@@ -170,9 +173,8 @@ async def test_limits_that_the_process_cannot_keep(rt):
     # Nobody asked for the default, so it gives way.
     async with rt.open("tcp:127.0.0.1:0", sockets=FewDescriptors()) as pool:
         peers = [rt.dial(pool.listeners[0].address) for _ in range(37)]
-        await rt.until(lambda: pool.stats.dropped[DropReason.TOO_MANY_CONNECTIONS])
+        await rt.until(lambda: pool.stats.connections_accepted == len(peers))
         assert pool.stats.connections == 36
-        assert peers
 
 
 class Faulty:
