@@ -15,7 +15,6 @@ import ipaddress
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

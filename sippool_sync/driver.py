@@ -292,6 +292,9 @@ class Driver:
         if deadline is not None and deadline <= self.now:
             self.core.handle_timer(now=self.now)
             did_something = True
+        elif not did_something:
+            # The wait is over, and yet it is early: a clock that stepped back meanwhile is the core's to notice.
+            self.core.handle_timer(now=self.now)
         self._drain()
         if self.handler is not None:
             self._handle_events(self.handler)

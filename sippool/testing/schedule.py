@@ -157,6 +157,8 @@ class Schedule:
         elif deed == "clock":
             self.network.struck["clock jump"] += 1
             pool.clock_offset += rng.choice([-3600.0, -1.0, 1.0, 86400.0])
+            # A wait lasts as long as it was meant to, whatever the clock says: the next step comes in time.
+            pool.step()
         elif deed == "descriptors":
             used = len(pool.layer.open_sockets)
             pool.layer.max_sockets = rng.choice([None, None, used, used + 1])
