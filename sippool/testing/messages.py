@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import SupportsBytes
 
-_COPIED = (b"via", b"v", b"from", b"f", b"to", b"t", b"call-id", b"i", b"cseq")
+_COPIED = {b"via": b"v", b"from": b"f", b"to": b"t", b"call-id": b"i", b"cseq": b"cseq"}
+_LONG = {compact: name for name, compact in _COPIED.items()} | {name: name for name in _COPIED}
 
 
 def request(
@@ -30,12 +31,17 @@ def request(
 
 
 def response(to: bytes | SupportsBytes, status: int = 200, *, body: bytes = b"") -> bytes:
-    """The answer a stack would make from a received message, or from raw bytes (RFC 3261 section 8.2.6.2)."""
+    """The answer a stack would make from a received message, or from raw bytes (RFC 3261 section 8.2.6.2).
+
+    Of a header that must not be repeated the first is copied.
+    """
     header = bytes(to).partition(b"\r\n\r\n")[0]
     lines = []
+    copied = set()
     for line in header.split(b"\r\n")[1:]:
-        name = line.partition(b":")[0].strip().lower()
-        if name in _COPIED:
-            lines.append(line + b";tag=t" if name in (b"to", b"t") else line)
+        name = _LONG.get(line.partition(b":")[0].strip().lower())
+        if name == b"via" or (name is not None and name not in copied):
+            copied.add(name)
+            lines.append(line + b";tag=t" if name == b"to" else line)
     head = [b"SIP/2.0 %d OK" % status, *lines, b"Content-Length: %d" % len(body)]
     return b"\r\n".join(head) + b"\r\n\r\n" + body
