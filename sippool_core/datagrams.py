@@ -92,10 +92,15 @@ class Datagrams:
         )
         self._state.inbox.offer(PeerUnreachable(flow, errno_name(code)))
 
-    def give_up(self, listener: Listener) -> None:
+    @property
+    def has_outstanding(self) -> bool:
+        """Whether the adapter holds a datagram, or has not been told to send it."""
+        return bool(self._outstanding)
+
+    def give_up(self, listener_id: int) -> None:
         """The listener goes: what the adapter still holds for it will not be reported any more."""
         for send, owner, flow in tuple(self._outstanding.values()):
-            if owner is listener:
+            if owner.id == listener_id:
                 self._settle(send.send_id)
                 self._ledger.fail(send, SendFailure.POOL_CLOSED, flow, bytes_may_be_out=True)
 

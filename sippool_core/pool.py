@@ -89,7 +89,6 @@ class Pool:
         self._state.tick(now)
         listener = self._router.listeners.pop(listener_id, None)
         if listener is not None:
-            self._datagrams.give_up(listener)
             self._accepting.forget(listener)
             self._state.effects.append(CloseListener(listener_id))
 
@@ -274,7 +273,13 @@ class Pool:
 
     def next_effect(self) -> Effect | None:
         """The next command or outcome, or `None` when all are taken."""
-        return self._state.effects.popleft() if self._state.effects else None
+        if not self._state.effects:
+            return None
+        effect = self._state.effects.popleft()
+        if isinstance(effect, CloseListener):
+            # All datagrams before it have been performed; what the adapter still holds goes with the socket.
+            self._datagrams.give_up(effect.listener_id)
+        return effect
 
     def next_event(self) -> Event | None:
         """The oldest event that was not taken, or `None`. Look at `next_deadline` again afterwards."""
@@ -304,7 +309,7 @@ class Pool:
     @property
     def is_closed(self) -> bool:
         """Whether `close` was called and everything has ended."""
-        return self._closing and not self._streams.connections
+        return self._closing and not (self._streams.connections or self._datagrams.has_outstanding)
 
     # Inside.
 

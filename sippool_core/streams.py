@@ -154,6 +154,13 @@ class Streams:
         if connection.phase is not Phase.CONNECTING:
             return
         self._registry.clear_timer(Timer.CONNECT, connection)
+        if local == connection.peer:
+            # TCP's simultaneous open with itself: nobody listens there, and we would answer our own requests.
+            failure = SendFailure.CONNECTION_REFUSED
+            self._closer.finish(
+                connection, CloseReason.CONNECT_FAILED, "connected to itself", failure=failure
+            )
+            return
         connection.flow = connection.flow._replace(local=local)
         if connection.transport is Transport.TLS:
             self._start_handshake(connection)

@@ -254,6 +254,17 @@ def test_datagrams_that_wait_for_the_socket_are_bounded_and_end_with_the_pool():
     assert rig.closed_listeners == [listener] and rig.pool.is_closed
 
 
+def test_an_answer_and_a_close_in_one_breath():
+    rig = Rig()
+    _, [received] = serve(rig, udp_request())
+    send_id = rig.pool.reply(received, response(received.message), now=rig.now)
+    rig.pool.close(now=rig.now)
+    assert not rig.pool.is_closed
+    rig.drain()
+    assert rig.datagrams and isinstance(rig.outcomes[send_id], SendCompleted)
+    assert rig.pool.is_closed
+
+
 def test_a_listener_that_goes_takes_only_its_own_datagrams_with_it():
     rig = Rig(hold_datagrams=True)
     first = rig.listen("udp:192.0.2.1:5060")

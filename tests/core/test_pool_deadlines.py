@@ -238,6 +238,18 @@ def test_a_clock_that_steps_back_costs_no_deadline_and_one_that_leaps_expires_on
     assert [event.reason for event in rig.take(ConnectionClosed)] == [CloseReason.EXPIRED]
 
 
+def test_the_deadline_of_a_clock_that_stepped_back_is_never_a_hair_early():
+    for number in range(1, 100):
+        rig = Rig(now=1000.0 + number / 7)
+        connection, _ = serve(rig, request("ACK"))
+        rig.now -= number / 3
+        rig.pool.handle_timer(now=rig.now)
+        rig.now = rig.pool.next_deadline()
+        rig.pool.handle_timer(now=rig.now)
+        rig.drain()
+        assert rig.wires[connection].closed
+
+
 def test_nothing_is_due_early():
     rig = Rig()
     assert rig.pool.next_deadline() is None

@@ -24,7 +24,7 @@ from sippool_core import (
     TlsSettings,
     Transport,
 )
-from tests.core.rig import PEER, Rig, request, response
+from tests.core.rig import OURS, PEER, Rig, request, response
 
 OTHER = Address("192.0.2.10", 40002)
 TARGET = "tcp:192.0.2.50:5070"
@@ -282,6 +282,14 @@ def test_a_refused_connect_fails_every_send_that_waited_for_it_once(code, reason
     rig.lost(rig.opened[0])
     rig.pool.handle_written(rig.opened[0], 5, now=rig.now)
     assert not rig.take(object)
+
+
+def test_a_connection_to_itself_is_a_refused_one():
+    rig = Rig()
+    send_id = rig.send(request(), Target(Transport.TCP, OURS))
+    rig.connected(rig.opened[0])
+    assert rig.outcomes[send_id].reason is SendFailure.CONNECTION_REFUSED
+    assert rig.wires[rig.opened[0]].closed and not rig.take(ConnectionOpened)
 
 
 def test_a_reused_connection_that_proves_dead_costs_one_silent_new_try():
