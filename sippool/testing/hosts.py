@@ -31,6 +31,7 @@ class SimulatedSockets:
         self, network: SimulatedNetwork, address: str, *, max_sockets: int | None = None
     ) -> None:
         self.network = network
+        network.layers.append(self)
         self.address = address
         self.max_sockets = max_sockets
         self.selector = SimulatedSelector()

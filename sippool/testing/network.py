@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from .hosts import SimulatedSockets
     from .sockets import SimulatedSocket
 
 _FIRST_EPHEMERAL_PORT = 32768
@@ -61,6 +62,8 @@ class SimulatedNetwork:
         self.now = 1000.0
         self.struck: Counter[str] = Counter()
         """How often each fault has struck."""
+        self.layers: list[SimulatedSockets] = []
+        """The hosts, in the order they were made."""
         self.bound: dict[tuple[int, str, int], SimulatedSocket] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = itertools.count(1)
@@ -86,13 +89,19 @@ class SimulatedNetwork:
             action()
         self.now = max(self.now, instant)
 
-    def strikes(self, fault: str) -> bool:
-        """Whether this fault strikes now; counted if it does."""
+    def strikes(self, fault: str, phase: str = "") -> bool:
+        """Whether this fault strikes now; counted, with the phase of the connection it strikes, if it does."""
         probability = getattr(self.faults, fault)
         if probability and self.rng.random() < probability:
-            self.struck[fault] += 1
+            self.count(fault, phase)
             return True
         return False
+
+    def count(self, fault: str, phase: str = "") -> None:
+        """A fault has struck."""
+        self.struck[fault] += 1
+        if phase:
+            self.struck[f"{fault} / {phase}"] += 1
 
     def latency(self) -> float:
         """How long one way takes, this time."""

@@ -99,10 +99,6 @@ class Witness:
             if isinstance(effect, WriteData):
                 require("I3", effect.data, "an empty write")
                 self.given[number] += effect.data
-                if number in self.tls:
-                    require(
-                        "I13", b"SIP/2.0\r\n" not in effect.data, "plain bytes on a TLS connection"
-                    )
             elif isinstance(effect, CloseConnection):
                 self._dead.add(number)
             elif isinstance(effect, PauseReading):
@@ -148,12 +144,13 @@ class Witness:
                 flow.id not in self.ended,
                 f"{type(event).__name__} after the end of {flow.id}",
             )
+        if flow.transport is Transport.TLS:
+            self.tls.add(flow.id)
         if isinstance(event, ConnectionOpened):
             require("I8", flow.id not in self.opened, f"{flow.id} opened twice")
             self.opened.add(flow.id)
             self._check_place(flow.peer.host, "a connection")
             if flow.transport is Transport.TLS:
-                self.tls.add(flow.id)
                 require("I12", flow.tls is not None, "TLS without facts")
         elif isinstance(event, ConnectionClosed):
             self.ended[flow.id] = event
@@ -206,7 +203,9 @@ class Witness:
             "a connection ended without its event, or the reverse",
         )
         for number, data in self.given.items():
-            if number not in self.tls:
+            if number in self.tls:
+                require("I13", b"SIP/2.0" not in data, f"plain bytes on TLS connection {number}")
+            else:
                 self._check_stream(number, bytes(data))
 
     def _check_stream(self, number: int, data: bytes) -> None:

@@ -26,12 +26,16 @@ from sippool_sync import BaseOutcome, BasePool, Driver, listen_at_all
 from .hosts import SimulatedSockets
 from .messages import response
 from .oracle import Witness, require
+from .phases import phase_of
+from .sockets import SimulatedSocket
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
     from sippool_core import Flow, PoolConfig, Target
+    from sippool_sync import Socket
+    from sippool_sync.stream import Stream
 
     from .network import SimulatedNetwork
 
@@ -63,6 +67,8 @@ class SimulatedPool(BasePool[BaseOutcome]):
         driver = Driver(config, handler=handler, sockets=self.layer, clock=self.read_clock)
         super().__init__(driver, BaseOutcome)
         self.driver = driver
+        self._add_stream = driver.add_stream
+        driver.add_stream = self._note_stream  # type: ignore[method-assign]
         self.witness = Witness(host, driver.core, config)
         self.received: list[MessageReceived | MalformedReceived | FramingFailed] = []
         self.flows: list[Flow] = []
@@ -186,6 +192,13 @@ class SimulatedPool(BasePool[BaseOutcome]):
     def _answer_late(self, event: MessageReceived | MalformedReceived | FramingFailed) -> None:
         if not self.driver.is_shut:
             self.answer(event, 200)
+
+    def _note_stream(self, sock: Socket, connection_id: int) -> Stream:
+        """Let the socket know which connection it is, for the account of faults by phase."""
+        if isinstance(sock, SimulatedSocket):
+            connections = self.driver.core._streams.connections
+            sock.phase = lambda: phase_of(connections.get(connection_id))
+        return self._add_stream(sock, connection_id)
 
     def _note(self, outcome: BaseOutcome, message: bytes) -> None:
         self.witness.sends[outcome.send_id] = message

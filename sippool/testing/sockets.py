@@ -49,6 +49,8 @@ class SimulatedSocket:
         """Whether it never leaves its host, and so meets no faults."""
         self.sent_bytes = bytearray()
         """Everything a stream has taken from its user: what an oracle reads."""
+        self.phase: Callable[[], str] = _nowhere
+        """In which phase of its life the connection is; whoever knows it says so."""
         self.on_readable: Callable[[], None] | None = None
         """Called when something has arrived, for actors that are not pools."""
         self._fileno = next(_descriptors)
@@ -147,7 +149,7 @@ class SimulatedSocket:
         if not self._backlog or self._strikes("would_block"):
             raise BlockingIOError
         if not self.layer.has_room():
-            self.network.struck["EMFILE on accept"] += 1
+            self.network.count("EMFILE on accept")
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if self._strikes("accept_error"):
             code = self.network.rng.choice([errno.ECONNABORTED, errno.EMFILE, errno.ENOBUFS])
@@ -278,7 +280,7 @@ class SimulatedSocket:
     # Inside.
 
     def _strikes(self, fault: str) -> bool:
-        return not self.is_inner and self.network.strikes(fault)
+        return not self.is_inner and self.network.strikes(fault, self.phase())
 
     def _room(self) -> int:
         peer = self.peer
@@ -372,3 +374,7 @@ def _deliver(
 
 def _nothing() -> None:
     """Time passes."""
+
+
+def _nowhere() -> str:
+    return ""
