@@ -151,11 +151,16 @@ class HostilePeer:
         self.datagrams.sendto(data, (target.host, target.port))
 
     def _end(self, sock: SimulatedSocket) -> None:
+        self._count("peer sends FIN", sock)
         sock.shutdown(socket.SHUT_WR)
 
     def _reset(self, sock: SimulatedSocket) -> None:
+        self._count("peer sends RST", sock)
         sock.send_reset()
         self._close(sock)
+
+    def _count(self, fault: str, sock: SimulatedSocket) -> None:
+        self.network.count(fault, sock.peer.phase() if sock.peer else "")
 
     def _close(self, sock: SimulatedSocket) -> None:
         sock.close()
