@@ -1,15 +1,20 @@
 """Targets below the pool: streams, datagrams, and what we would send ourselves.
 
-They know the framer by its public functions only; the limits are small, so that they are reached.
+They know the framer by its public functions only, and have a second opinion on all of it (`slow_framer`). The
+small limits are there to be reached.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
 from fuzz import target
+from fuzz.mutation import Mutator
+from fuzz.slow_framer import SlowEvent, slow_datagram, slow_stream
+from fuzz.slow_message import SlowMessage
 from sippool.testing.strategies import hostile, messages, splits, streams
 from sippool_core.config import Limits
 from sippool_core.errors import InvalidMessage
@@ -35,9 +40,80 @@ SMALL = Limits(
     max_header_lines=30,
     max_keepalive_bytes=64,
 )
-LIMITS = (Limits(), SMALL)
+LIMITS = (SMALL, Limits())
 # The most that a framer may hold once it has nothing more to say.
 HELD = {limits: limits.max_header_bytes + 4 + limits.max_body_bytes for limits in LIMITS}
+
+FACTS = (
+    "raw",
+    "body",
+    "is_request",
+    "method",
+    "uri",
+    "status",
+    "reason_phrase",
+    "call_id",
+    "cseq_number",
+    "cseq_method",
+    "from_tag",
+    "to_tag",
+    "content_length",
+)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A stream as the reads that bring it."""
+
+    chunks: Sequence[bytes]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Bytes that come, or go, in one piece."""
+
+    data: bytes
+    limits: Limits
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> Read:
+    """Streams in pieces of any size, or byte by byte."""
+    stream = draw(hostile() | streams().map(lambda pair: pair[0]))
+    chunks = draw(splits(stream) | st.just(_cut(stream, 1)))
+    return Read(chunks, draw(st.sampled_from(LIMITS)))
+
+
+def pieces() -> st.SearchStrategy[Whole]:
+    """Messages and what is nearly one."""
+    data = hostile() | messages(content_length=False).map(bytes)
+    return st.builds(Whole, data, st.sampled_from(LIMITS))
+
+
+def read_of(data: bytes) -> Read:
+    """The byte door of a stream: the first byte says by which limits it is read, and in pieces of which size."""
+    how = data[0] if data else 0
+    return Read(_cut(data[1:], how >> 1 or 1), LIMITS[how & 1])
+
+
+def whole_of(data: bytes) -> Whole:
+    """The byte door of what comes in one piece: the first byte says by which limits."""
+    return Whole(data[1:], LIMITS[data[0] & 1 if data else 0])
+
+
+def some_read(mutator: Mutator) -> bytes:
+    """A stream for `read_of`; byte by byte is slow, so one in sixteen is, and most limits are small."""
+    rng = mutator.rng
+    pieces = 1 if rng.random() < 0.06 else rng.randrange(2, 128)
+    large = rng.random() < 0.1
+    return bytes((pieces << 1 | large,)) + mutator.stream(large=large)
+
+
+def some_whole(mutator: Mutator) -> bytes:
+    """A datagram, or a message, for `whole_of`."""
+    large = mutator.rng.random() < 0.1
+    return bytes((large,)) + mutator.message(large=large)
 
 
 def reached(event: StreamEvent | DropReason) -> object:
@@ -61,63 +137,99 @@ def frame(chunks: Iterable[bytes], limits: Limits) -> tuple[list[StreamEvent], i
     return events, framer.buffered_bytes, framer.in_message
 
 
-@st.composite
-def chunked(draw: st.DrawFn) -> Sequence[bytes]:
-    """A stream as the reads that bring it."""
-    return draw(splits(draw(hostile() | streams().map(lambda pair: pair[0]))))
+def compare(event: StreamEvent | DropReason, slow: SlowEvent | DropReason) -> None:
+    """The core and the slow framer say the same, to the last fact of a message."""
+    if not isinstance(slow, SlowEvent):
+        assert event is slow, f"core {event}, slow framer {slow}"
+        return
+    message: Message | None = None
+    kind, defect = "", None
+    if isinstance(event, Message):
+        kind, message = "message", event
+    elif isinstance(event, (Malformed, Broken)):
+        kind, defect, message = type(event).__name__.lower(), event.defect, event.message
+    elif isinstance(event, Ping):
+        kind = "ping"
+    assert (kind, defect) == (slow.kind, slow.defect), f"core {event}, slow framer {slow}"
+    assert (message is None) == (slow.message is None), f"core {event}, slow framer {slow}"
+    if message is not None and slow.message is not None:
+        compare_messages(message, slow.message)
 
 
-@target(chunked())
-def framer(chunks: Sequence[bytes]) -> Iterable[object]:
-    """Any split of a stream gives the same events, nothing follows a broken one, and memory is bounded."""
-    stream = b"".join(chunks)
-    seen: list[object] = []
-    for limits in LIMITS:
-        whole = frame([stream] if stream else [], limits)
-        assert frame(chunks, limits) == whole, "split differently, read differently"
-        singly = (stream[at : at + 1] for at in range(len(stream)))
-        assert frame(singly, limits) == whole, "byte by byte, read differently"
-        events, _, _ = whole
-        assert not any(isinstance(event, Broken) for event in events[:-1])
-        seen += map(reached, events)
-    return seen
+def compare_messages(message: Message, slow: SlowMessage) -> None:
+    """Every fact that is read of a message."""
+    for name in FACTS:
+        fast_fact, slow_fact = getattr(message, name), getattr(slow, name)
+        assert fast_fact == slow_fact, f"{name}: core {fast_fact!r}, slow framer {slow_fact!r}"
+    via = None if message.via is None else tuple(message.via)
+    assert via == slow.via, f"via: core {via}, slow framer {slow.via}"
 
 
-@target(hostile() | messages(content_length=False).map(bytes))
-def datagram(data: bytes) -> Iterable[object]:
-    """Any datagram is a message, a malformed request or a reason to drop it; what is a message may be sent."""
-    seen: list[object] = []
-    for limits in LIMITS:
-        event = frame_datagram(data, limits)
-        seen.append(reached(event))
-        if isinstance(event, Message):
-            assert check_outgoing(event.raw, stream=False, limits=limits) == event
-            assert event.raw in data
-        elif isinstance(event, Malformed):
-            assert event.message.is_request, "nobody can be told about a malformed response"
-    return seen
+@target(reads(), door=read_of, generate=some_read)
+def framer(read: Read) -> Iterable[object]:
+    """Any split of a stream gives the same events, those of the slow framer, and memory is bounded."""
+    stream = b"".join(read.chunks)
+    whole = frame([stream] if stream else [], read.limits)
+    events, held, in_message = whole
+    again, held_again, in_message_again = frame(read.chunks, read.limits)
+    assert again == events, "split differently, read differently"
+    assert (held_again, in_message_again) == (held, in_message)
+    assert [_defect(event) for event in again] == [_defect(event) for event in events]
+    assert not any(isinstance(event, Broken) for event in events[:-1])
+    slow = slow_stream(stream, read.limits)
+    assert len(events) == len(slow.events), f"core {events}, slow framer {slow.events}"
+    for event, slow_event in zip(events, slow.events, strict=True):
+        compare(event, slow_event)
+    assert (held, in_message) == (slow.held, slow.in_message)
+    return [reached(event) for event in events]
 
 
-@target(hostile() | messages(content_length=False).map(bytes))
-def outgoing(data: bytes) -> Iterable[object]:
+@target(pieces(), door=whole_of, generate=some_whole)
+def datagram(piece: Whole) -> Iterable[object]:
+    """Any datagram is a message, a malformed request or a reason to drop it, as the slow framer says."""
+    data, limits = piece.data, piece.limits
+    event = frame_datagram(data, limits)
+    compare(event, slow_datagram(data, limits))
+    if isinstance(event, Message):
+        assert check_outgoing(event.raw, stream=False, limits=limits) == event
+        assert event.raw in data
+    elif isinstance(event, Malformed):
+        assert event.message.is_request, "nobody can be told about a malformed response"
+    return [reached(event)]
+
+
+@target(pieces(), door=whole_of, generate=some_whole)
+def outgoing(piece: Whole) -> Iterable[object]:
     """We send exactly what we would accept: one whole message, to the last byte."""
+    data, limits = piece.data, piece.limits
+    slow = slow_stream(data, limits)
+    alone = [event.kind for event in slow.events] == ["message"] and not slow.held
+    on_stream = alone and not data.startswith(b"\r\n")
+    one = slow_datagram(data, limits)
+    as_datagram = (
+        isinstance(one, SlowEvent)
+        and one.kind == "message"
+        and one.message is not None
+        and one.message.raw == data
+    )
     seen: list[object] = []
-    for limits in LIMITS:
-        events, held, _ = frame([data] if data else [], limits)
-        one_message = len(events) == 1 and isinstance(events[0], Message) and not held
-        one_message = one_message and not data.startswith(b"\r\n")
+    for stream, is_right in ((True, on_stream), (False, as_datagram)):
+        way = "stream" if stream else "datagram"
         try:
-            message = check_outgoing(data, stream=True, limits=limits)
+            message = check_outgoing(data, stream=stream, limits=limits)
         except InvalidMessage:
-            assert not one_message, "refused what a peer would accept"
-            seen.append("refused")
+            assert not is_right, f"refused what a peer would accept ({way})"
+            seen.append(f"refused ({way})")
         else:
-            assert one_message, "sent what a peer would refuse"
-            assert events == [message]
+            assert is_right, f"sent what a peer would refuse ({way})"
             assert message.raw == data
-            seen.append("sent")
-        seen += map(reached, events)
-        for event in events:
-            if isinstance(event, Message):
-                assert check_outgoing(event.raw, stream=True, limits=limits) == event
+            seen.append(f"sent ({way})")
     return seen
+
+
+def _defect(event: StreamEvent) -> object:
+    return event.defect if isinstance(event, (Malformed, Broken)) else type(event)
+
+
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
