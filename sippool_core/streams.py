@@ -249,14 +249,16 @@ class Streams:
             )
         while (connection_id := self.activity.expiry.pop_due(now)) is not None:
             connection = self.connections[connection_id]
-            # A half message and an unfinished write have deadlines of their own, which end in life or death;
-            # one that waits for the application is not idle.
+            # A half message and an unfinished write have deadlines of their own, and one that waits for the
+            # application is not to blame: none of them is idle, so its idle time begins anew.
             if (
                 connection.message_since is None
                 and not connection.has_unsent
                 and not connection.paused
             ):
                 self._closer.begin(connection, CloseReason.EXPIRED)
+            else:
+                self.activity.touch(connection_id)
         while (connection_id := self._registry.handshakes.stalled(now)) is not None:
             connection = self.connections[connection_id]
             self._closer.finish(connection, CloseReason.HANDSHAKE_DISPLACED, abort=True)

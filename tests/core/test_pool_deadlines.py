@@ -223,6 +223,33 @@ def test_an_unfinished_write_is_not_idle():
     assert not rig.take(ConnectionClosed)
 
 
+def test_a_connection_that_is_busy_when_it_would_expire_expires_later():
+    config = PoolConfig().replace(min_idle_seconds=2.0, max_idle_seconds=2.0)
+    rig = Rig(config, writes_complete=False)
+    connection, _ = serve(rig, request("ACK"))
+    rig.advance(1.9)
+    rig.data(connection, b"\r\n\r\n")
+    rig.advance(2.1)
+    assert not rig.take(ConnectionClosed)  # the pong is not out
+    rig.accept_write(connection)
+    rig.advance(2.1)
+    assert rig.take(ConnectionClosed)[0].reason is CloseReason.EXPIRED
+
+
+def test_a_connection_that_waits_for_the_application_expires_later():
+    config = PoolConfig().replace(min_idle_seconds=2.0, max_idle_seconds=2.0, max_events=2)
+    rig = Rig(config, take_events=False)
+    connection, _ = serve(rig, request("ACK"))
+    rig.data(connection, b"\r\n")  # the inbox is full: not even this is looked at
+    assert rig.wires[connection].paused
+    rig.advance(30)
+    assert not rig.wires[connection].closed
+    rig.take_events = True
+    rig.collect()
+    rig.advance(4.1)
+    assert rig.take(ConnectionClosed)[0].reason is CloseReason.EXPIRED
+
+
 def test_a_clock_that_steps_back_costs_no_deadline_and_one_that_leaps_expires_once():
     rig = Rig()
     connection, _ = serve(rig, request("ACK"))
