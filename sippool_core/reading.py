@@ -59,6 +59,8 @@ class Reader:
     def pump(self, connection: Connection) -> CloseReason | None:
         """Turn what the framer holds into events, as far as the inbox has room."""
         framer = connection.framer
+        # First of all, so that what is read now ends the deadlines it ends.
+        self._thaw_timers(connection)
         while not self._state.inbox.is_full:
             event = framer.next_event()
             if event is None:
@@ -176,20 +178,20 @@ class Reader:
         """Wait for the application: the rest stays in the framer, at most one read of it."""
         self._hold_partial(connection, 0)
         self._stalled[connection.id] = connection
-        if connection.paused:
-            return
-        connection.paused = True
-        self._state.effects.append(PauseReading(connection.id))
         for timer in _READ_TIMERS:
             at = self._timers.clear((timer, connection.id))
             if at is not None:
                 connection.frozen_timers.append((timer, at - self._state.now))
+        if not connection.paused:
+            connection.paused = True
+            self._state.effects.append(PauseReading(connection.id))
 
     def _resume(self, connection: Connection) -> None:
-        if not connection.paused:
-            return
-        connection.paused = False
-        self._state.effects.append(ResumeReading(connection.id))
+        if connection.paused:
+            connection.paused = False
+            self._state.effects.append(ResumeReading(connection.id))
+
+    def _thaw_timers(self, connection: Connection) -> None:
         for timer, seconds in connection.frozen_timers:
             self._timers.set((Timer(timer), connection.id), self._state.now + seconds)
         connection.frozen_timers.clear()

@@ -207,6 +207,27 @@ def test_room_again_is_something_to_do_at_once_also_without_a_listener():
     assert rig.pool.stats.events_waiting == 2
 
 
+@pytest.mark.parametrize("spoke", [False, True])
+def test_a_message_that_ends_after_a_pause_ends_its_deadline(spoke):
+    rig = Rig(PoolConfig().replace(max_events=2), take_events=False)
+    listener = rig.listen()
+    connection = rig.accept(listener)
+    if spoke:
+        rig.data(connection, request("ACK"))
+        rig.collect()
+    message = request("ACK", branch="z9hG4bKb")
+    rig.data(connection, message[:50])
+    rig.collect()
+    rig.accept(listener)
+    rig.accept(listener)  # the inbox is full now
+    rig.data(connection, message[50:])
+    assert rig.wires[connection].paused
+    rig.take_events = True
+    rig.collect()
+    rig.advance(100)  # far beyond both deadlines of reading
+    assert not rig.wires[connection].paused and not rig.wires[connection].closed
+
+
 def test_a_paused_connection_can_be_lost():
     rig = Rig(PoolConfig().replace(max_events=2), take_events=False)
     connection = rig.accept(rig.listen())
