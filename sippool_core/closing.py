@@ -46,6 +46,8 @@ class Closer:
 
     def flush(self, connection: Connection) -> None:
         """Hand the adapter what may be written; with nothing left, take the next step towards the end."""
+        if connection.is_at_rest:
+            return
         if connection.phase not in (Phase.HANDSHAKING, Phase.OPEN, Phase.CLOSING):
             return
         data = connection.next_write()

@@ -140,6 +140,17 @@ class Connection:
         return self._write_total > 0
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether it is open, and there is nothing to write and nothing to end: nearly always, after a read."""
+        return (
+            self.phase is Phase.OPEN
+            and not self._queue
+            and not self._write_total
+            and self.tls is None
+            and self.half_closed_for is None
+        )
+
+    @property
     def has_unsent(self) -> bool:
         """Whether anything is queued or on its way."""
         return bool(self._write_total or self._queue or self._control)
@@ -192,6 +203,13 @@ class Connection:
         """Everything that may go out now, as one write; empty if nothing may."""
         if self._write_total:
             return b""
+        if self.tls is None and len(self._queue) == 1:
+            # One answer at a time is the usual case, and needs no joining.
+            send = self._queue.popleft()
+            self._waiting_bytes = 0
+            self._write_total = len(send.data)
+            self._in_flight.append(InFlight(send, 0, self._write_total))
+            return send.data
         parts = [bytes(self._control)]
         end = len(self._control)
         self._control.clear()

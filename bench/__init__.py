@@ -1,0 +1,1 @@
+"""Measurements over real sockets: what attacks cost, and what is left behind."""
