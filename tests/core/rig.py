@@ -11,6 +11,7 @@ from sippool_core import (
     CloseListener,
     Endpoint,
     Message,
+    MessageReceived,
     OpenConnection,
     PauseAccepting,
     PauseReading,
@@ -80,6 +81,13 @@ class Rig:
             self.wires[connection] = Wire(peer, LOCAL)
         self.drain()
         return connection
+
+    def serve(self, *messages, peer=PEER):
+        """A listener, an accepted connection, and what it received."""
+        connection = self.accept(self.listen(), peer)
+        for message in messages:
+            self.data(connection, message)
+        return connection, self.take(MessageReceived)
 
     def connected(self, connection):
         self.pool.handle_connected(connection, OURS, now=self.now)

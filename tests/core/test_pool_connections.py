@@ -28,18 +28,9 @@ OTHER = Address("192.0.2.10", 40002)
 TARGET = "tcp:192.0.2.50:5070"
 
 
-def serve(rig, *messages, peer=PEER):
-    """A listener, an accepted connection, and what it received."""
-    listener = rig.listen()
-    connection = rig.accept(listener, peer)
-    for message in messages:
-        rig.data(connection, message)
-    return connection, rig.take(MessageReceived)
-
-
 def test_a_half_closed_peer_still_gets_its_answer():
     rig = Rig()
-    connection, [received] = serve(rig, request())
+    connection, [received] = rig.serve(request())
     rig.eof(connection)
     rig.eof(connection)
     assert rig.take(PeerFinished)[0].flow == received.flow
@@ -56,7 +47,7 @@ def test_a_half_closed_peer_still_gets_its_answer():
 
 def test_a_half_closed_peer_is_not_waited_for_for_ever():
     rig = Rig()
-    connection, _ = serve(rig, request())
+    connection, _ = rig.serve(request())
     rig.eof(connection)
     rig.advance(31.9)
     assert not rig.wires[connection].closed
@@ -66,7 +57,7 @@ def test_a_half_closed_peer_is_not_waited_for_for_ever():
 
 def test_an_end_inside_a_message_is_reported_as_truncated():
     rig = Rig()
-    connection, received = serve(rig, request(body=b"12345")[:-1])
+    connection, received = rig.serve(request(body=b"12345")[:-1])
     rig.eof(connection)
     assert not received
     assert rig.take(ConnectionClosed)[0].reason is CloseReason.TRUNCATED
@@ -76,7 +67,7 @@ def test_a_framing_error_delivers_what_came_before_and_allows_the_owed_answers()
     rig = Rig()
     good = request(branch="z9hG4bKgood")
     bad = request(branch="z9hG4bKbad").replace(b"Content-Length: 0", b"Content-Length: 1\r\nl: 2")
-    connection, [received] = serve(rig, good + bad + request(branch="z9hG4bKnever"))
+    connection, [received] = rig.serve(good + bad + request(branch="z9hG4bKnever"))
     [failed] = rig.take(FramingFailed)
     assert failed.defect.value == "conflicting_content_length"
     assert (failed.can_reply, failed.status_code) == (True, 400)
@@ -97,7 +88,7 @@ def test_a_framing_error_delivers_what_came_before_and_allows_the_owed_answers()
 
 def test_a_framing_error_with_nobody_to_answer_is_over_within_a_second():
     rig = Rig()
-    connection, _ = serve(rig, b"\x16\x03\x01garbage")
+    connection, _ = rig.serve(b"\x16\x03\x01garbage")
     [failed] = rig.take(FramingFailed)
     assert failed.message is None and not failed.can_reply
     with pytest.raises(InvalidMessage):
@@ -110,7 +101,7 @@ def test_a_framing_error_with_nobody_to_answer_is_over_within_a_second():
 
 def test_a_reset_while_closing_keeps_the_reason_of_the_close():
     rig = Rig()
-    connection, _ = serve(rig, b"GET / HTTP/1.1\r\n")
+    connection, _ = rig.serve(b"GET / HTTP/1.1\r\n")
     rig.lost(connection)
     assert rig.take(ConnectionClosed)[0].reason is CloseReason.FRAMING_ERROR
 
@@ -118,7 +109,7 @@ def test_a_reset_while_closing_keeps_the_reason_of_the_close():
 def test_a_malformed_message_keeps_the_connection_and_may_be_answered():
     rig = Rig()
     bad = request().replace(b"SIP/2.0\r\n", b"SIP/7.0\r\n", 1)
-    connection, received = serve(rig, bad, request(branch="z9hG4bKnext"))
+    connection, received = rig.serve(bad, request(branch="z9hG4bKnext"))
     [malformed] = rig.take(MalformedReceived)
     assert (malformed.status_code, malformed.can_reply) == (505, True)
     rig.reply(malformed, response(malformed.message, 505))
@@ -128,7 +119,7 @@ def test_a_malformed_message_keeps_the_connection_and_may_be_answered():
 
 def test_a_malformed_message_that_nobody_could_answer():
     rig = Rig()
-    _, received = serve(rig, request().replace(b"Via", b"Vio"), request(branch="z9hG4bKnext"))
+    _, received = rig.serve(request().replace(b"Via", b"Vio"), request(branch="z9hG4bKnext"))
     [malformed] = rig.take(MalformedReceived)
     assert not malformed.can_reply and len(received) == 1
 
@@ -143,7 +134,7 @@ def test_a_connect_is_reported_once_and_may_end_before():
 
 def test_a_provisional_answer_after_the_final_one_means_nothing():
     rig = Rig(PoolConfig().replace(min_idle_seconds=2.0, max_idle_seconds=2.0))
-    connection, [received] = serve(rig, request("INVITE"))
+    connection, [received] = rig.serve(request("INVITE"))
     rig.reply(received, response(received.message, 200))
     rig.reply(received, response(received.message, 180))
     assert not rig.pool.owes_answers
@@ -154,7 +145,7 @@ def test_a_provisional_answer_after_the_final_one_means_nothing():
 def test_too_many_malformed_messages_in_a_while_close_the_connection():
     rig = Rig()
     bad = request().replace(b"SIP/2.0\r\n", b"SIP/7.0\r\n", 1)
-    connection, _ = serve(rig, request(branch="z9hG4bKgood"), bad * 8)
+    connection, _ = rig.serve(request(branch="z9hG4bKgood"), bad * 8)
     rig.advance(33)
     rig.data(connection, bad * 8)
     assert not rig.take(ConnectionClosed)
@@ -168,7 +159,7 @@ def test_too_many_malformed_messages_in_a_while_close_the_connection():
 
 def test_a_ping_is_answered_and_only_one_pong_is_ever_pending():
     rig = Rig(writes_complete=False)
-    connection, _ = serve(rig, request())
+    connection, _ = rig.serve(request())
     rig.data(connection, b"\r\n\r")
     assert rig.wires[connection].pending == b""
     rig.data(connection, b"\n" + b"\r\n\r\n" * 5)
@@ -184,7 +175,7 @@ def test_a_ping_is_answered_and_only_one_pong_is_ever_pending():
 
 def test_keepalives_are_bounded_in_a_while():
     rig = Rig()
-    connection, _ = serve(rig, request())
+    connection, _ = rig.serve(request())
     rig.data(connection, b"\r\n\r\n" * 16000)
     rig.advance(21)
     rig.data(connection, b"\r\n\r\n" * 16000)
@@ -195,7 +186,7 @@ def test_keepalives_are_bounded_in_a_while():
 
 def test_closing_a_flow_sends_what_is_queued_first():
     rig = Rig(writes_complete=False)
-    connection, [received] = serve(rig, request())
+    connection, [received] = rig.serve(request())
     answer = response(received.message)
     rig.reply(received, answer)
     rig.pool.close_flow(received.flow, now=rig.now)
@@ -212,7 +203,7 @@ def test_closing_a_flow_sends_what_is_queued_first():
 
 def test_closing_the_pool_ends_every_send_once():
     rig = Rig(writes_complete=False)
-    connection, [received] = serve(rig, request())
+    connection, [received] = rig.serve(request())
     stuck = rig.reply(received, response(received.message))
     waiting = rig.send(request(), TARGET)
     rig.close()
@@ -257,7 +248,7 @@ def test_a_failure_that_nobody_awaits_becomes_an_event():
 def test_a_full_queue_is_refused_before_anything_is_queued():
     config = PoolConfig().replace(max_queued_messages=2)
     rig = Rig(config, writes_complete=False)
-    _, received = serve(rig, *[request(branch=f"z9hG4bK{n}") for n in range(3)])
+    _, received = rig.serve(*[request(branch=f"z9hG4bK{n}") for n in range(3)])
     for event in received[:2]:
         rig.reply(event, response(event.message))
     with pytest.raises(QueueFull, match="2 messages"):
@@ -266,7 +257,7 @@ def test_a_full_queue_is_refused_before_anything_is_queued():
         rig.reply(received[2], response(received[2].message))
 
     big = Rig(PoolConfig().replace(max_queued_bytes_total=70_000), writes_complete=False)
-    _, [received] = serve(big, request())
+    _, [received] = big.serve(request())
     big.send(request(body=bytes(60_000)), TARGET)
     with pytest.raises(QueueFull, match="together"):
         big.reply(received, response(received.message, body=bytes(20_000)))
