@@ -6,189 +6,174 @@ is nothing when all is closed; and the events of one connection do not depend on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
+from fuzz import target
+from fuzz.bench import CONFIG, CROWDED, LOCAL, RESTRICTED, Bench
+from fuzz.framing import Read, read_of
+from sippool.testing.messages import request
 from sippool.testing.strategies import hostile, splits, streams
-from sippool_core import (
-    Address,
-    CloseConnection,
-    Event,
-    FramingFailed,
-    InvalidMessage,
-    MalformedReceived,
-    MessageReceived,
-    PingReceived,
-    Pool,
-    PoolClosed,
-    PoolConfig,
-    QueueFull,
-    SendCancelled,
-    SendCompleted,
-    SendDatagram,
-    SendFailed,
-    Transport,
-    WriteData,
-)
-
-from . import target
+from sippool_core import Address, Event, PingReceived
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-LOCAL = Address("192.0.2.1", 5060)
-PEERS = [Address("192.0.2.9", 40000 + number) for number in range(3)]
-CONFIG = PoolConfig().replace(
-    max_header_bytes=2000,
-    max_body_bytes=2000,
-    max_events=50,
-    max_event_bytes=20_000,
-    max_partial_bytes=6000,
-    max_queued_messages=8,
-    max_malformed=2,
+    from fuzz.mutation import Mutator
+
+PEERS = [Address("192.0.2.9", 40000), Address("192.0.2.9", 5060), Address("192.0.2.10", 40002)]
+# From where no honest datagram comes: port 0, ourselves, multicast.
+IMPOSSIBLE = [Address("192.0.2.9", 0), LOCAL, Address("224.0.0.1", 5060)]
+CONFIGS = (CONFIG, CROWDED, RESTRICTED)
+KINDS = (
+    "says",
+    "says",
+    "says",
+    "datagram",
+    "datagram",
+    "truncated",
+    "impossible",
+    "ends",
+    "breaks",
+    "knocks",
+    "listens",
+    "waits",
+    "closes",
 )
+SECONDS = (0.0, 0.1, 1.0, 20.0, 200.0)
+_HEAD = struct.Struct(">BBBH")  # kind, peer, seconds, bytes that follow
 
-Operation: TypeAlias = "tuple[str, int, bytes, float]"
-"""What happens (`says`, `ends`, `breaks`, `datagram`, `listens`, `waits`), to which peer, with what, for how long."""
+
+@dataclass(frozen=True)
+class Operation:
+    """What happens, to which peer, with what bytes, for how long."""
+
+    kind: str
+    at: int
+    data: bytes
+    seconds: float
 
 
-def operations() -> st.SearchStrategy[list[Operation]]:
+@dataclass(frozen=True)
+class Play:
+    """What happens to a pool, one after another."""
+
+    config: int
+    operations: Sequence[Operation]
+
+
+def plays() -> st.SearchStrategy[Play]:
     """Anything, in any order; mostly bytes, mostly nearly good ones."""
     said = st.one_of(hostile(), streams().map(lambda drawn: drawn[0]), st.binary(max_size=40))
-    kinds = st.sampled_from(
-        ["says", "says", "says", "datagram", "ends", "breaks", "listens", "waits"]
+    operations = st.builds(
+        Operation, st.sampled_from(KINDS), st.integers(0, 2), said, st.sampled_from(SECONDS)
     )
-    seconds = st.sampled_from([0.0, 0.1, 1.0, 20.0, 200.0])
-    return st.lists(st.tuples(kinds, st.integers(0, 2), said, seconds), max_size=25)
+    return st.builds(Play, st.integers(0, 2), st.lists(operations, max_size=25))
 
 
-def pieces_of_streams() -> st.SearchStrategy[list[bytes]]:
-    """What one peer says, as reads of any size."""
-    said = hostile() | streams().map(lambda drawn: drawn[0])
-    return said.flatmap(splits)
+def play_of(data: bytes) -> Play:
+    """The byte door: a byte for the limits, then operations, each with the length of its bytes."""
+    operations = []
+    at = 1
+    while at + _HEAD.size <= len(data):
+        kind, peer, seconds, length = _HEAD.unpack_from(data, at)
+        at += _HEAD.size
+        said = data[at : at + length]
+        at += length
+        name = KINDS[kind % len(KINDS)]
+        operations.append(Operation(name, peer % 3, said, SECONDS[seconds % len(SECONDS)]))
+    return Play(data[0] % len(CONFIGS) if data else 0, operations)
 
 
-@dataclass
-class Bench:
-    """One pool that answers whatever can be answered."""
-
-    pool: Pool = field(default_factory=lambda: Pool(CONFIG, now=0.0))
-    now: float = 0.0
-    events: list[Event] = field(default_factory=list)
-    ended: set[int] = field(default_factory=set)
-    sent: set[int] = field(default_factory=set)
-    closed: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.tcp = self.pool.add_listener(Transport.TCP, LOCAL, now=self.now)
-        self.udp = self.pool.add_listener(Transport.UDP, LOCAL, now=self.now)
-
-    def accept(self, peer: Address) -> int | None:
-        """A connection from there."""
-        connection = self.pool.handle_accepted(self.tcp, peer, LOCAL, now=self.now)
-        self.drain()
-        return connection
-
-    def drain(self) -> None:
-        """Perform every command; look that no law is broken."""
-        while (effect := self.pool.next_effect()) is not None:
-            if isinstance(effect, WriteData):
-                assert effect.connection_id not in self.closed
-                self.pool.handle_written(effect.connection_id, len(effect.data), now=self.now)
-            elif isinstance(effect, SendDatagram):
-                self.pool.handle_datagram_sent(effect.send_id, now=self.now)
-            elif isinstance(effect, CloseConnection):
-                assert effect.connection_id not in self.closed
-                self.closed.add(effect.connection_id)
-            elif isinstance(effect, (SendCompleted, SendFailed, SendCancelled)):
-                assert effect.send_id not in self.ended
-                self.ended.add(effect.send_id)
-        stats = self.pool.stats
-        assert 0 <= stats.partial_bytes <= CONFIG.limits.max_partial_bytes
-        assert stats.queued_bytes >= 0
-
-    def listen(self) -> None:
-        """The application takes every event, and answers."""
-        while (event := self.pool.next_event()) is not None:
-            self.events.append(event)
-            if isinstance(event, (MessageReceived, MalformedReceived, FramingFailed)):
-                self._answer(event)
-        self.pass_time(0.0)
-
-    def pass_time(self, seconds: float) -> None:
-        """Deadlines strike one after another."""
-        end = self.now + seconds
-        while (deadline := self.pool.next_deadline()) is not None and deadline <= end:
-            self.now = max(self.now, deadline)
-            self.pool.handle_timer(now=self.now)
-            self.drain()
-            if self.pool.next_deadline() == deadline:
-                break  # it waits for the application
-        self.now = end
-        self.pool.handle_timer(now=end)
-        self.drain()
-
-    def finish(self) -> None:
-        """Close: everything ends, nothing is left."""
-        self.pool.close(now=self.now)
-        self.drain()
-        for _ in range(100):
-            self.pass_time(1.0)
-            self.listen()
-        stats = self.pool.stats
-        assert self.pool.is_closed and self.pool.next_deadline() is None
-        assert (stats.connections, stats.queued_bytes, stats.partial_bytes) == (0, 0, 0)
-        assert self.sent == self.ended
-
-    def _answer(self, event: MessageReceived | MalformedReceived | FramingFailed) -> None:
-        message = event.message
-        if message is None or not message.can_be_answered:
-            return
-        copied = b"".join(
-            b"%s: %s\r\n" % (name.encode(), value)
-            for name in ("Via", "From", "To", "Call-ID", "CSeq")
-            for value in message.headers(name)
-        )
-        answer = b"SIP/2.0 200 OK\r\n" + copied + b"Content-Length: 0\r\n\r\n"
-        try:
-            self.sent.add(self.pool.reply(event, answer, now=self.now))
-        except (InvalidMessage, PoolClosed, QueueFull):
-            return
-        self.drain()
+def some_play(mutator: Mutator) -> bytes:
+    """A few operations, or many of one kind; in one of ten everybody has a request open before that."""
+    rng = mutator.rng
+    pieces = [bytes((rng.randrange(len(CONFIGS)),))]
+    if rng.random() < 0.1:
+        says, knocks = KINDS.index("says"), KINDS.index("knocks")
+        said = request("INVITE")
+        pieces += [_HEAD.pack(says, peer, 0, len(said)) + said for peer in range(3)]
+        pieces += [_HEAD.pack(knocks, peer, 0, 0) for peer in range(rng.randrange(4))]
+    for _ in range(rng.randrange(1, 8)):
+        kind, peer = rng.randrange(len(KINDS)), rng.randrange(3)
+        if KINDS[kind] == "closes" and rng.random() < 0.8:
+            kind = 0
+        for _ in range(rng.choice((1, 1, 1, 1, 10))):
+            name = KINDS[kind]
+            said = mutator.stream() if name in ("says", "datagram", "impossible") else b""
+            if name == "says" and rng.random() < 0.3:
+                said = said[: rng.randrange(len(said) + 1)]
+            pieces += (_HEAD.pack(kind, peer, rng.randrange(len(SECONDS)), len(said)), said)
+    return b"".join(pieces)
 
 
-@target(operations())
-def core(drawn: list[Operation]) -> list[object]:
+@target(plays(), door=play_of, generate=some_play)
+def core(play: Play) -> Iterable[object]:
     """Whatever comes in whatever order: nothing raises, each send ends once, memory stays within its limits."""
-    bench = Bench()
+    bench = Bench(CONFIGS[play.config])
     connections: list[int | None] = [bench.accept(peer) for peer in PEERS]
-    for kind, at, data, seconds in drawn:
-        connection = connections[at] or 0
-        if kind == "says":
-            bench.pool.handle_data(connection, data, now=bench.now)
-        elif kind == "datagram":
-            bench.pool.handle_datagram(bench.udp, data, PEERS[at], now=bench.now)
-        elif kind == "ends":
-            bench.pool.handle_eof(connection, now=bench.now)
-        elif kind == "breaks":
-            bench.pool.handle_lost(connection, at, now=bench.now)
-            connections[at] = bench.accept(PEERS[at])
-        elif kind == "listens":
-            bench.listen()
-        else:
-            bench.pass_time(seconds)
-        bench.drain()
+    for operation in play.operations:
+        _perform(bench, connections, operation)
     bench.finish()
-    return [_what(event)[0] for event in bench.events]
+    stats = bench.pool.stats
+    assert stats.connections_accepted == stats.connections_closed.total()
+    return (
+        *stats.malformed.elements(),
+        *stats.framing_failed.elements(),
+        *stats.dropped.elements(),
+        *stats.connections_closed.elements(),
+    )
 
 
-@target(pieces_of_streams())
-def core_cuts(pieces: list[bytes]) -> list[object]:
+def _perform(bench: Bench, connections: list[int | None], operation: Operation) -> None:
+    at, data, pool = operation.at, operation.data, bench.pool
+    connection = connections[at] or 0
+    match operation.kind:
+        case "says":
+            pool.handle_data(connection, data, now=bench.now)
+        case "datagram" | "truncated":
+            truncated = operation.kind == "truncated"
+            pool.handle_datagram(bench.udp, data, PEERS[at], now=bench.now, truncated=truncated)
+        case "impossible":
+            pool.handle_datagram(bench.udp, data, IMPOSSIBLE[at], now=bench.now)
+        case "ends":
+            pool.handle_eof(connection, now=bench.now)
+        case "breaks":
+            pool.handle_lost(connection, at, now=bench.now)
+            connections[at] = bench.accept(PEERS[at])
+        case "knocks":  # two of them from a crowd, one from the host that has some already
+            crowd = Address(f"198.51.100.{len(bench.ended) % 250 + at}", 1000 + at)
+            bench.accept(PEERS[0] if at == 0 else crowd)
+        case "listens":
+            bench.listen()
+        case "closes":
+            pool.close(now=bench.now)
+        case _:
+            bench.pass_time(operation.seconds)
+    bench.drain()
+    bench.look()
+
+
+def some_pieces(mutator: Mutator) -> bytes:
+    """A stream for `read_of`, in pieces that are not too many."""
+    return bytes((mutator.rng.randrange(8, 128) << 1,)) + mutator.stream()
+
+
+@st.composite
+def pieces_of_streams(draw: st.DrawFn) -> Read:
+    """What one peer says, as reads of any size."""
+    said = draw(hostile() | streams().map(lambda drawn: drawn[0]))
+    return Read(draw(splits(said)), CONFIG.limits)
+
+
+@target(pieces_of_streams(), door=read_of, generate=some_pieces)
+def core_cuts(read: Read) -> Iterable[object]:
     """The events of one connection do not depend on how its bytes were cut."""
-    events = _events_of(pieces)
-    assert events == _events_of([b"".join(pieces)])
+    events = _events_of(read.chunks)
+    assert events == _events_of([b"".join(read.chunks)])
     return [what for what, _ in events]
 
 

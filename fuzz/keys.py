@@ -125,7 +125,9 @@ def _meanings_of(data: bytes) -> tuple[Meaning, Meaning]:
     """The byte door of `keys`: a byte for each choice; the second request begins as the first, then is changed."""
     width = len(CHOICES)
     drawn = data[: 2 * width].ljust(2 * width, b"\0")
-    first = [choice[byte % len(choice)] for choice, byte in zip(CHOICES, drawn[:width], strict=True)]
+    first = [
+        choice[byte % len(choice)] for choice, byte in zip(CHOICES, drawn[:width], strict=True)
+    ]
     second = [
         old if byte < 128 else choice[byte % len(choice)]
         for choice, byte, old in zip(CHOICES, drawn[width:], first, strict=True)

@@ -99,10 +99,10 @@ class Mutator:
     def stream(self, *, large: bool = False) -> bytes:
         """Messages one after another, with line ends between them."""
         kind = self._random()
-        if kind < (0.001 if large else 0.03):
+        if kind < (0.0003 if large else 0.02):
             near = self.rng.randint(-NEAR // 2, NEAR // 2)
             return b"\r\n" * (KEEPALIVE_BYTES[large] // 2 + near) + self.message()
-        pieces = []
+        pieces: list[bytes] = []
         for _ in range(1 + (kind > 0.4) + (kind > 0.8)):
             # The last one is the most broken: what is behind a broken one is not read.
             pieces += (self.pick(_BETWEEN) if kind > 0.2 else b"", self._good())

@@ -47,7 +47,7 @@ class SlowStream:
     """Whether these begin a message."""
 
 
-class Lost(Exception):  # noqa: N818 - it is no error of ours
+class Lost(Exception):
     """The stream cannot be read any further."""
 
     def __init__(self, defect: Defect, message: SlowMessage | None = None) -> None:

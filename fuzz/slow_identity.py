@@ -75,7 +75,7 @@ def domain_of(text: str) -> str | None:
     """Labels of letters, digits, `_` and inner hyphens, joined by dots (RFC 1035 section 2.3); in lower case."""
     if not text.isascii():
         return None
-    name = text[:-1] if text.endswith(".") else text
+    name = text.removesuffix(".")
     name = name.lower()
     if len(name) > 253:
         return None

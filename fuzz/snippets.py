@@ -75,7 +75,7 @@ FIELDS = (
         (b"via", b"v"),
         (
             b"Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa",
-            b"v:SIP / 2.0\r\n /\tTCP  [2001:db8::1] : 5061 ; rport = ; x=\"a,;\\\" b\"",
+            b'v:SIP / 2.0\r\n /\tTCP  [2001:db8::1] : 5061 ; rport = ; x="a,;\\" b"',
             b"Via: SIP/2.0/TLS a.example.com;received=[::1];rport=99;branch=z9hG4bK, x",
             b"Via: SIP/2.0/UDP [::1;branch=z9hG4bKa",
             b"Via: SIP/2.0/UDP 192.0.2.1:0",
@@ -86,10 +86,10 @@ FIELDS = (
             b"Via: SIP/2.0/UDP a;rport=0",
             b"Via: SIP/2.0/UDP a;received=1;received=2",
             b"Via: SIP/2.0/UDP a;branch=",
-            b"Via: SIP/2.0/UDP a;branch=\"x\"",
+            b'Via: SIP/2.0/UDP a;branch="x"',
             b"Via: SIP/2.0/UDP a;x=",
             b"Via: SIP/2.0/UDP a;;x",
-            b"Via: SIP/2.0/UDP a;x=\"open",
+            b'Via: SIP/2.0/UDP a;x="open',
             b"Via: SIP/2.0/UDP a;branchy=1;rports=2",
             b"Via: SIP/2.0/UDP a,",
             b"Via: SIP/2.0/UDP ,a",
@@ -157,16 +157,16 @@ FIELDS = (
         (b"from", b"f"),
         (
             b"From: <sip:a@b>;tag=1",
-            b"f:\"x;tag=no\" <sip:a;tag=no> ; x=\";\" ; TAG = yes",
+            b'f:"x;tag=no" <sip:a;tag=no> ; x=";" ; TAG = yes',
             b"From: sip:a;tag=",
-            b"From: \"open;tag=1",
+            b'From: "open;tag=1',
             b"From: <open;tag=1",
             b"From: ;;tag=1",
             b"From: a;x= ;tag=1",
             b"X: x",
         ),
     ),
-    ((b"to", b"t"), (b"To: <sip:b>", b"t: x;tag=\"q\"", b"To:", b"X: x")),
+    ((b"to", b"t"), (b"To: <sip:b>", b't: x;tag="q"', b"To:", b"X: x")),
 )
 """The names of a field, and lines that take its place."""
 

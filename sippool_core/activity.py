@@ -49,8 +49,8 @@ class Activity:
 
     def touch(self, flow_id: int) -> None:
         """There was life."""
-        served, awaited = self._served.hold_of(flow_id), self._awaited.hold_of(flow_id)
-        self.expiry.touch(flow_id, served if served > awaited else awaited, self._state.now)
+        hold = max(self._served.hold_of(flow_id), self._awaited.hold_of(flow_id))
+        self.expiry.touch(flow_id, hold, self._state.now)
 
     def owes_answer(self, flow_id: int) -> bool:
         """Whether a request of the peer is open."""

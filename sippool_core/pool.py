@@ -17,7 +17,7 @@ from .address import Transport
 from .config import PoolConfig
 from .datagrams import Datagrams
 from .deadlines import Timers
-from .effects import CloseListener
+from .effects import CloseListener, WriteData
 from .errors import ConfigurationError, PoolClosed
 from .events import Flow, InputDropped, SendUnawaited
 from .reading import Timer
@@ -273,13 +273,19 @@ class Pool:
 
     def next_effect(self) -> Effect | None:
         """The next command or outcome, or `None` when all are taken."""
-        if not self._state.effects:
-            return None
-        effect = self._state.effects.popleft()
-        if isinstance(effect, CloseListener):
-            # All datagrams before it have been performed; what the adapter still holds goes with the socket.
-            self._datagrams.give_up(effect.listener_id)
-        return effect
+        effects = self._state.effects
+        while effects:
+            effect = effects.popleft()
+            if isinstance(effect, WriteData):
+                # The connection may have ended before anybody has performed this: its sends were told that no byte
+                # is out, and so none must go out.
+                if effect.connection_id not in self._streams.connections:
+                    continue
+            elif isinstance(effect, CloseListener):
+                # All datagrams before it have been performed; what the adapter still holds goes with the socket.
+                self._datagrams.give_up(effect.listener_id)
+            return effect
+        return None
 
     def next_event(self) -> Event | None:
         """The oldest event that was not taken, or `None`. Look at `next_deadline` again afterwards."""

@@ -72,7 +72,6 @@ class DropReason(enum.Enum):
     """The application has not taken earlier events; streams wait instead."""
     TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_FROM_SOURCE = "too_many_from_source"
-    POOL_CLOSED = "pool_closed"
 
 
 class CloseReason(enum.Enum):

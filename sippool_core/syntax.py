@@ -21,7 +21,8 @@ BLANKS = b" \t\r\n"
 
 _LINE_END = re.compile(rb"\r\n(?![ \t])")
 _FOLD_START = re.compile(rb"\n[ \t]")
-_FOLD = re.compile(rb"[ \t]*+\r\n[ \t]++")
+# A run of blanks is tried from its first one only, else a long one would take quadratic time.
+_FOLD = re.compile(rb"(?:(?<![ \t])[ \t]++)?+\r\n[ \t]++")
 
 _NON_TOKEN_BYTES = bytes(byte for byte in range(256) if byte not in TOKEN_BYTES)
 

@@ -75,7 +75,7 @@ class Peer:
         self.source = f"127.66.{source >> 8}.{source & 255}"
         kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
         self.sock: socket.socket | ssl.SSLSocket = socket.socket(socket.AF_INET, kind)
-        self.sock.setblocking(False)
+        self.sock.settimeout(0.0)
 
     @property
     def mark(self) -> str:

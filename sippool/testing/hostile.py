@@ -33,6 +33,12 @@ _NONSENSE = (
     b"OPTIONS sip:a SIP/2.0\r\nX: " + b"a" * 20000,
     b"OPTIONS " + b" " * 5000 + b"SIP/2.0 x\r\n\r\n",
 )
+_MALFORMED = (
+    b"OPTIONS sip:a SIP/9.0\r\nContent-Length: 0\r\n\r\n",
+    request().replace(b"Call-ID", b"X-Call-ID"),
+)
+_LAST_HEARD = 3
+_MOST_SOCKETS = 12
 
 
 class HostilePeer:
@@ -51,6 +57,8 @@ class HostilePeer:
         self.layer = SimulatedSockets(network, host)
         self.targets = targets
         self.datagram_targets = datagram_targets
+        self.overheard: list[tuple[Address, bytes]] = []
+        """Requests of others, and to whom, which it knows somehow."""
         self.sockets: list[SimulatedSocket] = []
         self.unsent: dict[SimulatedSocket, bytes] = {}
         self.reads = rng.random() < 0.7
@@ -65,6 +73,8 @@ class HostilePeer:
         """Do one thing; says what it was."""
         self._accept()
         self._read()
+        for sock in [sock for sock in self.sockets if sock.is_dead]:
+            self._close(sock)
         if not self.sockets or self.rng.random() < 0.2:
             return self._connect()
         sock = self.rng.choice(self.sockets)
@@ -72,13 +82,14 @@ class HostilePeer:
             (
                 self._say,
                 self._say_nonsense,
+                self._say_malformed,
                 self._datagram,
                 self._end,
                 self._reset,
                 self._close,
                 self._steal,
             ),
-            (8, 2, 2, 1, 1, 1, 2),
+            (8, 2, 1, 2, 1, 1, 1, 5),
         )[0]
         with contextlib.suppress(OSError):
             deed(sock)
@@ -91,13 +102,25 @@ class HostilePeer:
         self.sockets.clear()
 
     def _connect(self) -> str:
-        if len(self.sockets) < 12 and self.targets:
-            sock = SimulatedSocket(self.layer, socket.SOCK_STREAM)
-            sock.bind((self.layer.address, 0))
-            target = self.rng.choice(self.targets)
-            sock.connect_ex((target.host, target.port))
-            self.sockets.append(sock)
+        target = self.rng.choice(self.targets)
+        for _ in range(self.rng.choice([1, 1, 1, 6])):
+            if len(self.sockets) < _MOST_SOCKETS:
+                self._connect_to(target)
         return "_connect"
+
+    def _connect_to(self, target: Address) -> None:
+        sock = SimulatedSocket(self.layer, socket.SOCK_STREAM)
+        if self.rng.random() < 0.2 and not self._has_dialled(target):
+            # From the port at which it listens, where others reach it too.
+            sock.local = (self.layer.address, 5060)
+        else:
+            sock.bind((self.layer.address, 0))
+        sock.connect_ex((target.host, target.port))
+        self.sockets.append(sock)
+
+    def _has_dialled(self, target: Address) -> bool:
+        here, there = (self.layer.address, 5060), (target.host, target.port)
+        return any(sock.local == here and sock.remote == there for sock in self.sockets)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -129,15 +152,34 @@ class HostilePeer:
             ) * self.rng.choice([1, 1, 1, 3])
         count = sock.send(waiting[: self.rng.choice([1, 20, 200, 10_000])])
         self.unsent[sock] = waiting[count:]
+        if not self.unsent[sock]:
+            del self.unsent[sock]
 
     def _say_nonsense(self, sock: SimulatedSocket) -> None:
         sock.send(self.rng.choice(_NONSENSE) * self.rng.choice([1, 1, 5]))
 
-    def _steal(self, sock: SimulatedSocket) -> None:
-        """The same transaction key as others may have: the pool must not give us their answers."""
-        sock.send(
-            request("INVITE", branch=f"z9hG4bKc{self.rng.randrange(40)}", call_id="evil-thief")
-        )
+    def _say_malformed(self, sock: SimulatedSocket) -> None:
+        """What nobody can use, though its end is known: at the end of a message that is whole, if one was begun."""
+        waiting = self.unsent.pop(sock, b"")
+        sock.send(waiting + self.rng.choice(_MALFORMED) * self.rng.choice([1, 4, 10]))
+
+    def _steal(self, _: SimulatedSocket) -> None:
+        """The same transaction key as others have: the pool must not give us their answers."""
+        if not self.overheard:
+            return
+        where, message = self.rng.choice(self.overheard[-_LAST_HEARD:])
+        there = [
+            sock
+            for sock in self.sockets
+            if sock.remote == (where.host, where.port)
+            and sock.is_writable
+            and sock not in self.unsent
+        ]
+        if there:
+            head, name, rest = message.partition(b"Call-ID: ")
+            self.rng.choice(there).send(head + name + b"evil-" + rest)
+        elif len(self.sockets) < _MOST_SOCKETS:
+            self._connect_to(where)
 
     def _datagram(self, _: SimulatedSocket) -> None:
         target = self.rng.choice(self.datagram_targets)

@@ -1,13 +1,17 @@
 """The laws of a pool, checked from outside while it runs: what it was told, what it did, what came of it.
 
-1. A `Witness` watches one pool: every effect its core gives out, every event its application takes, every send.
-   It raises `LawBroken` at the first step at which a law is broken, with the law's number (see docs/testing.md).
+1. A `Witness` watches one pool: every effect its core gives out, every event it makes, every send. It raises
+   `LawBroken` at the first step at which a law is broken, with the law's number (see docs/testing.md).
 2. It has books of its own and asks the pool's only to compare.
+3. What has to do with time is in `patience`, with the pool's own tables in `recount`, with what the wires carry in
+   `wires`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sippool_core import (
@@ -17,27 +21,33 @@ from sippool_core import (
     Effect,
     Event,
     FramingFailed,
-    Limits,
     MalformedReceived,
     Message,
     MessageReceived,
+    OpenConnection,
+    PauseAccepting,
     PauseReading,
-    Ping,
     PingReceived,
+    ResumeAccepting,
     ResumeReading,
     SendCancelled,
     SendCompleted,
     SendDatagram,
     SendFailed,
+    SendFailure,
     ShutdownWriting,
-    StreamFramer,
+    Target,
     Transport,
     WriteData,
 )
 
 if TYPE_CHECKING:
-    from sippool_core import Flow, PoolConfig
+    from collections.abc import Callable
+
+    from sippool_core import Address, Flow, Outcome, PoolConfig
     from sippool_core.pool import Pool
+
+    from .sockets import SimulatedSocket
 
 
 class LawBroken(AssertionError):
@@ -50,33 +60,125 @@ def require(law: str, holds: object, what: str) -> None:
         raise LawBroken(f"{law}: {what}")
 
 
-class Witness:
-    """Watches one pool."""
+@dataclass
+class Sending:
+    """What was accepted for sending, and the ways that it may take."""
 
-    def __init__(self, name: str, core: Pool, config: PoolConfig) -> None:
+    message: bytes
+    target: Target | None = None
+    """As the caller wrote it."""
+    flow: Flow | None = None
+    """It must take this one, or fail: the flow that was asked for, or the one that the request came by."""
+    is_open: bool = False
+    """Whether this flow was open when the send was accepted."""
+
+
+class Witness:
+    """Watches one pool; `time` is what its deadlines are measured by."""
+
+    def __init__(
+        self, name: str, core: Pool, config: PoolConfig, time: Callable[[], float]
+    ) -> None:
         self.name = name
         self.config = config
         self.core = core
-        self.sends: dict[int, bytes] = {}
-        """What was accepted for sending, by number."""
-        self.outcomes: dict[int, SendCompleted | SendFailed | SendCancelled] = {}
-        self.replies: dict[int, Flow] = {}
-        """The flow that each reply has to take."""
+        self.time = time
+        self.sends: dict[int, Sending] = {}
+        """By number."""
+        self.outcomes: dict[int, Outcome] = {}
+        self.datagrams: dict[int, SendDatagram] = {}
+        """By the number of the send."""
         self.given: dict[int, bytearray] = defaultdict(bytearray)
         """All the bytes given to the adapter for each connection."""
-        self.delivered: dict[int, list[bytes]] = defaultdict(list)
-        """The Call-ID of each message that came on a connection."""
-        self.opened: set[int] = set()
+        self.sockets: dict[int, SimulatedSocket] = {}
+        """The socket of each connection, which is told by whoever knows it."""
+        self.delivered: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+        """The Call-ID and the body's length of each message that came on a connection."""
+        self.requests: dict[int, set[tuple[bytes, int]]] = defaultdict(set)
+        """Call-ID and CSeq of each request, also of one that was refused, that came on a connection."""
         self.ended: dict[int, ConnectionClosed] = {}
         self.tls: set[int] = set()
+        self.paused: set[int] = set()
+        self.refusing: dict[int, int] = {}
+        """The listeners that accept nobody, each with the number of its pause."""
         self.events = 0
+        self.watchers: list[Callable[[Event, float], None]] = []
+        """Told of each event, and when it was made."""
+        self.write_watchers: list[Callable[[WriteData], None]] = []
+        self._opened: set[int] = set()
+        self._broken: set[int] = set()
+        self._held: dict[int, set[int]] = defaultdict(set)
+        """The datagrams that each socket has not taken yet."""
         self._dead: set[int] = set()
-        self._paused: set[int] = set()
         self._last_completed: dict[int, int] = {}
+        self._on_wire: dict[int, int] = defaultdict(int)
+        self._pauses = itertools.count()
+        self._taken = self._seen = self._messages = 0
         self._take_effect = core.next_effect
         self._take_event = core.next_event
+        self._take_datagram = core.handle_datagram
         core.next_effect = self._next_effect  # type: ignore[method-assign]
         core.next_event = self._next_event  # type: ignore[method-assign]
+        core.handle_datagram = self._handle_datagram  # type: ignore[method-assign]
+
+    def heard(self, number: int) -> bool:
+        """Whether a whole message came on this connection."""
+        return number in self.delivered
+
+    # What is sent.
+
+    def accepted(self, number: int, sending: Sending) -> None:
+        """A send was accepted; it may have ended at once."""
+        self.sends[number] = sending
+        outcome = self.outcomes.get(number)
+        if outcome is not None:
+            self._judge(sending, outcome)
+
+    def _judge(self, sending: Sending, outcome: Outcome) -> None:
+        """Whether it took the right way, and whether what is said to be sent is."""
+        if isinstance(outcome, SendFailed) and outcome.reason is SendFailure.FLOW_FAILED:
+            require("I11", not sending.is_open, "the way of an answer is there, and was not found")
+        if not isinstance(outcome, SendCompleted):
+            return
+        flow, number = outcome.flow, outcome.send_id
+        if sending.flow is not None:
+            require("I11", flow.id == sending.flow.id, f"send {number} took another way")
+        if flow.transport is Transport.UDP:
+            datagram = self.datagrams[number]
+            require("I3", datagram.data == sending.message, f"datagram {number} is altered")
+            if sending.flow is not None:
+                same = datagram.peer.host == sending.flow.peer.host
+                require("I11", same or self.config.restrict_to, f"answer {number} went elsewhere")
+        else:
+            self._check_taken(flow, sending.message)
+        if sending.target is not None and sending.flow is None:
+            self._check_target(flow, sending.target)
+
+    def _check_taken(self, flow: Flow, message: bytes) -> None:
+        """I2: sent means that the kernel has the last byte."""
+        sock = self.sockets[flow.id]
+        if flow.transport is Transport.TLS:
+            self._on_wire[flow.id] += len(message)
+            whole = len(sock.sent_bytes) >= self._on_wire[flow.id]
+        else:
+            at = sock.sent_bytes.find(message, self._on_wire[flow.id])
+            whole = at >= 0
+            self._on_wire[flow.id] = at + len(message)
+        require("I2", whole, f"something is called sent that is not, on {flow.id}")
+
+    def _check_target(self, flow: Flow, target: Target) -> None:
+        where: Address = target.address
+        if self.config.restrict_to is not None:
+            where = self.config.restrict_to.force(where)
+        there = flow.transport is target.transport and flow.peer == where
+        require("I11", there, f"what is for {where} went to {flow.peer}")
+        if flow.transport is Transport.TLS:
+            facts, wanted = flow.tls, target.server_name or where.host
+            require("I12", facts is not None, "TLS without facts")
+            if facts is not None:
+                require("I12", facts.matched_identity == wanted, f"{wanted} was not verified")
+                shown = str((facts.peer_certificate or {}).get("subjectAltName"))
+                require("I12", f"'{wanted}'" in shown or f":{wanted}'" in shown, "a name not shown")
 
     # What it sees.
 
@@ -90,74 +192,136 @@ class Witness:
         if isinstance(effect, (SendCompleted, SendFailed, SendCancelled)):
             self._saw_outcome(effect)
         elif isinstance(effect, SendDatagram):
+            require("I1", effect.send_id not in self.datagrams, "a datagram is sent twice")
+            self.datagrams[effect.send_id] = effect
+            held = self._held[effect.listener_id]
+            held.add(effect.send_id)
+            most = self.config.limits.max_queued_messages
+            require("I17", len(held) <= most, f"{len(held)} datagrams wait for one socket")
             self._check_place(effect.peer.host, "a datagram")
+        elif isinstance(effect, OpenConnection):
+            self._check_place(effect.peer.host, "a connection")
         elif isinstance(
             effect, (WriteData, CloseConnection, ShutdownWriting, PauseReading, ResumeReading)
         ):
-            number = effect.connection_id
-            require("I8", number not in self._dead, f"{effect} after the end of {number}")
-            if isinstance(effect, WriteData):
-                require("I3", effect.data, "an empty write")
-                self.given[number] += effect.data
-            elif isinstance(effect, CloseConnection):
-                self._dead.add(number)
-            elif isinstance(effect, PauseReading):
-                require("I29", number not in self._paused, "paused twice")
-                self._paused.add(number)
-            elif isinstance(effect, ResumeReading):
-                require("I29", number in self._paused, "resumed, but not paused")
-                self._paused.discard(number)
+            self._saw_command(effect)
+        elif isinstance(effect, PauseAccepting):
+            require("I29", effect.listener_id not in self.refusing, "a listener paused twice")
+            self.refusing[effect.listener_id] = next(self._pauses)
+        elif isinstance(effect, ResumeAccepting):
+            require("I29", effect.listener_id in self.refusing, "a listener was not paused")
+            del self.refusing[effect.listener_id]
+        else:
+            self.refusing.pop(effect.listener_id, None)
 
-    def _saw_outcome(self, outcome: SendCompleted | SendFailed | SendCancelled) -> None:
+    def _saw_command(
+        self,
+        effect: WriteData | CloseConnection | ShutdownWriting | PauseReading | ResumeReading,
+    ) -> None:
+        number = effect.connection_id
+        require("I8", number not in self._dead, f"{effect} after the end of {number}")
+        if isinstance(effect, WriteData):
+            require("I3", effect.data, "an empty write")
+            self.given[number] += effect.data
+            for watcher in self.write_watchers:
+                watcher(effect)
+        elif isinstance(effect, CloseConnection):
+            self._dead.add(number)
+            self.paused.discard(number)
+        elif isinstance(effect, PauseReading):
+            require("I29", number not in self.paused, "paused twice")
+            self.paused.add(number)
+        elif isinstance(effect, ResumeReading):
+            require("I29", number in self.paused, "resumed, but not paused")
+            self.paused.discard(number)
+
+    def _saw_outcome(self, outcome: Outcome) -> None:
         number = outcome.send_id
         require("I1", number not in self.outcomes, f"send {number} ended twice")
         self.outcomes[number] = outcome
-        if isinstance(outcome, SendCompleted):
-            flow = self.replies.get(number)
-            if flow is not None:
-                require("I11", outcome.flow.id == flow.id, f"answer {number} took another way")
-            if outcome.flow.transport is not Transport.UDP:
-                last = self._last_completed.get(outcome.flow.id, 0)
-                retried = self.core.stats.sends_retried
-                require("I4", number > last or retried, f"send {number} overtook {last}")
-                self._last_completed[outcome.flow.id] = number
+        if number in self.datagrams:
+            self._held[self.datagrams[number].listener_id].discard(number)
+        if isinstance(outcome, SendCompleted) and outcome.flow.transport is not Transport.UDP:
+            last = self._last_completed.get(outcome.flow.id, 0)
+            retried = self.core._state.stats.sends_retried
+            require("I4", number > last or retried, f"send {number} overtook {last}")
+            self._last_completed[outcome.flow.id] = number
+        sending = self.sends.get(number)
+        if sending is not None:
+            self._judge(sending, outcome)
+
+    def _handle_datagram(
+        self,
+        listener_id: int,
+        data: bytes,
+        source: Address,
+        *,
+        now: float,
+        truncated: bool = False,
+    ) -> None:
+        inbox = self.core._state.inbox
+        before = len(inbox) + inbox.discarded
+        self._take_datagram(listener_id, data, source, now=now, truncated=truncated)
+        made = len(inbox) + inbox.discarded - before
+        require("I28", made <= 1, f"{made} events of one datagram")
 
     def _next_event(self) -> Event | None:
+        self.look()
         event = self._take_event()
         if event is not None:
-            self.events += 1
-            self._saw_event(event)
+            self._taken += 1
         return event
 
+    def look(self) -> None:
+        """See the events that were made since the last look."""
+        waiting = self.core._state.inbox._events
+        fresh = self._taken + len(waiting) - self._seen
+        if fresh:
+            self._seen += fresh
+            for event, _ in itertools.islice(waiting, len(waiting) - fresh, None):
+                self.events += 1
+                self._saw_event(event)
+                for watcher in self.watchers:
+                    watcher(event, self.time())
+
     def _saw_event(self, event: Event) -> None:
+        if isinstance(event, MessageReceived):
+            self._messages += 1
+            self._check_place(event.flow.peer.host, "an event")
         flow: Flow | None = getattr(event, "flow", None)
         if flow is None or flow.transport is Transport.UDP:
-            if isinstance(event, MessageReceived):
-                self._check_place(event.flow.peer.host, "an event")
             return
-        if isinstance(
-            event,
-            (ConnectionOpened, ConnectionClosed, MessageReceived, MalformedReceived, PingReceived),
-        ):
-            require(
-                "I8",
-                flow.id not in self.ended,
-                f"{type(event).__name__} after the end of {flow.id}",
-            )
+        number = flow.id
+        if isinstance(event, (ConnectionOpened, ConnectionClosed, PingReceived)):
+            require("I8", number not in self.ended, f"{type(event).__name__} after the end")
         if flow.transport is Transport.TLS:
-            self.tls.add(flow.id)
+            self.tls.add(number)
         if isinstance(event, ConnectionOpened):
-            require("I8", flow.id not in self.opened, f"{flow.id} opened twice")
-            self.opened.add(flow.id)
+            require("I8", number not in self._opened, f"{number} opened twice")
+            self._opened.add(number)
             self._check_place(flow.peer.host, "a connection")
-            if flow.transport is Transport.TLS:
-                require("I12", flow.tls is not None, "TLS without facts")
+            require("I12", flow.tls or flow.transport is Transport.TCP, "TLS without facts")
         elif isinstance(event, ConnectionClosed):
-            self.ended[flow.id] = event
+            text = event.detail
+            require("I30", text.isascii() and (text.isprintable()), f"the detail {text!r}")
+            self.ended[number] = event
         elif isinstance(event, (MessageReceived, MalformedReceived, FramingFailed)):
-            require("I13", flow.id in self.opened, f"a message before {flow.id} opened")
-            if isinstance(event, MessageReceived):
-                self.delivered[flow.id].append(event.message.call_id)
+            self._saw_message(event, number)
+
+    def _saw_message(
+        self, event: MessageReceived | MalformedReceived | FramingFailed, number: int
+    ) -> None:
+        kind = type(event).__name__
+        require("I13", number in self._opened, f"{kind} before {number} opened")
+        require("I8", number not in self.ended, f"{kind} after the end of {number}")
+        require("I7", number not in self._broken, f"{kind} after the framing of {number} failed")
+        message: Message | None = event.message
+        if message is not None and message.is_request:
+            self.requests[number].add((message.call_id, message.cseq_number))
+        if isinstance(event, MessageReceived):
+            self.delivered[number].append((event.message.call_id, len(event.message.body)))
+        elif isinstance(event, FramingFailed):
+            self._broken.add(number)
 
     def _check_place(self, host: str, what: str) -> None:
         restriction = self.config.restrict_to
@@ -166,15 +330,18 @@ class Witness:
 
     # What must hold after every step.
 
-    def check(self, now: float) -> None:
+    def check(self) -> None:
         """The laws about what the pool holds now."""
-        stats, limits = self.core.stats, self.config.limits
+        self.look()
+        stats, limits = self.core._state.stats, self.config.limits
         require(
             "I17",
             0 <= stats.partial_bytes <= limits.max_partial_bytes,
             f"{stats.partial_bytes} partial bytes",
         )
-        most = limits.max_queued_bytes_total + stats.connections * limits.max_queued_bytes
+        # Records of TLS make bytes of their own; a pong is not refused for want of room.
+        more = limits.max_queued_bytes if self.config.tls is not None else len(b"\r\n")
+        most = limits.max_queued_bytes_total + stats.connections * more
         require("I17", 0 <= stats.queued_bytes <= most, f"{stats.queued_bytes} bytes queued")
         require(
             "I17", stats.connections <= limits.max_connections, f"{stats.connections} connections"
@@ -182,9 +349,6 @@ class Witness:
         came = stats.connections_accepted + stats.connections_opened
         went = stats.connections_closed.total()
         require("I23", came == went + stats.connections, f"{came} connections came, {went} went")
-        if stats.events_waiting > limits.max_events:
-            # Only facts that must not be lost come on top, and each connection has few of them.
-            require("I29", stats.events_waiting <= limits.max_events + 4 * came, "the inbox grows")
 
     def check_end(self) -> None:
         """The laws about a pool that has closed and whose events are all taken."""
@@ -197,41 +361,23 @@ class Witness:
         missing = set(self.sends) - set(self.outcomes)
         require("I1", not missing, f"sends without an outcome: {sorted(missing)[:5]}")
         require("I1", set(self.outcomes) <= set(self.sends), "an outcome of no send")
+        require("I28", set(self.datagrams) <= set(self.sends), "a datagram that nobody sent")
         require(
             "I8",
             self._dead == set(self.ended),
             "a connection ended without its event, or the reverse",
         )
-        for number, data in self.given.items():
-            if number in self.tls:
-                require("I13", b"SIP/2.0" not in data, f"plain bytes on TLS connection {number}")
-            else:
-                self._check_stream(number, bytes(data))
-
-    def _check_stream(self, number: int, data: bytes) -> None:
-        """I3: whole messages one after another, at most the last one cut."""
-        framer = StreamFramer(Limits())
-        framer.receive(data)
-        known = set(self.sends.values())
-        while (piece := framer.next_event()) is not None:
-            if isinstance(piece, Message):
-                require("I3", piece.raw in known, f"connection {number} carries what nobody sent")
-            else:
-                # Between messages there are pongs, and nothing else.
-                require(
-                    "I3", isinstance(piece, Ping), f"connection {number} is cut wrongly: {piece}"
-                )
-        rest = data[len(data) - framer.buffered_bytes :]
-        whole = not rest or rest == b"\r" or any(raw.startswith(rest) for raw in known)
-        require("I3", whole, f"connection {number} ends in what nobody sent")
-
-
-def messages_of(data: bytes, config: PoolConfig) -> list[bytes]:
-    """The Call-IDs of the messages that a pool with these limits must find in a stream, read as a whole."""
-    framer = StreamFramer(config.limits)
-    framer.receive(data)
-    found = []
-    while (piece := framer.next_event()) is not None:
-        if isinstance(piece, Message):
-            found.append(piece.call_id)
-    return found
+        counted = (
+            stats.messages_received,
+            stats.sends_completed,
+            stats.sends_failed.total(),
+            stats.sends_cancelled,
+        )
+        kinds = [type(outcome) for outcome in self.outcomes.values()]
+        seen = (
+            self._messages,
+            kinds.count(SendCompleted),
+            kinds.count(SendFailed),
+            kinds.count(SendCancelled),
+        )
+        require("I23", counted == seen, f"counted {counted}, seen {seen}")

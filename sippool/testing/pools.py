@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from sippool_core import (
+    AmbiguousTransaction,
     Event,
     FramingFailed,
     InvalidMessage,
@@ -25,8 +26,10 @@ from sippool_sync import BaseOutcome, BasePool, Driver, listen_at_all
 
 from .hosts import SimulatedSockets
 from .messages import response
-from .oracle import Witness, require
+from .oracle import Sending, Witness, require
+from .patience import Patience
 from .phases import phase_of
+from .recount import Recount
 from .sockets import SimulatedSocket
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from .network import SimulatedNetwork
 
 MAX_KEPT = 50
+_RECOUNT_EVERY = 4
 
 
 class ApplicationError(Exception):
@@ -62,6 +66,8 @@ class SimulatedPool(BasePool[BaseOutcome]):
         self.network = network
         self.rng = rng
         self.clock_offset = 0.0
+        self.leapt_seconds = 0.0
+        """What the clock has jumped forward, in all."""
         self.layer = SimulatedSockets(network, host)
         handler = None if pulls else self.handle
         driver = Driver(config, handler=handler, sockets=self.layer, clock=self.read_clock)
@@ -69,19 +75,40 @@ class SimulatedPool(BasePool[BaseOutcome]):
         self.driver = driver
         self._add_stream = driver.add_stream
         driver.add_stream = self._note_stream  # type: ignore[method-assign]
-        self.witness = Witness(host, driver.core, config)
-        self.received: list[MessageReceived | MalformedReceived | FramingFailed] = []
+        self.witness = Witness(host, driver.core, config, self.read_time)
+        self.patience = Patience(self.witness)
+        self.recount = Recount(driver.core, config)
+        self.witness.write_watchers.append(self.recount.look_at_write)
         self.flows: list[Flow] = []
         self.held: list[BaseOutcome] = []
         self.asked: set[bytes] = set()
         """The Call-IDs of our requests."""
         self.trace: Callable[[str], None] = _nothing
         self.errors = 0
+        self.has_stepped = False
+        """Whether anything may have changed since the laws were looked at."""
+        self._settled = 0
+        self.stepped_at = network.now
+        """When the pool has last looked at its clock, for sure."""
         listen_at_all(driver, listen_at)
 
     def read_clock(self) -> float:
         """The host's own clock, which may jump."""
         return self.network.now + self.clock_offset
+
+    def read_time(self) -> float:
+        """What deadlines are measured by: jumps back cost nobody anything."""
+        return self.network.now + self.leapt_seconds
+
+    def jump(self, seconds: float) -> None:
+        """The host's clock jumps; a wait lasts as long as it was meant to, so the next step comes in time."""
+        if seconds > 0:
+            self.leapt_seconds += seconds
+            self.patience.leap()
+        else:
+            self.patience.lose(self.network.now - self.stepped_at)
+        self.clock_offset += seconds
+        self.step()
 
     # Driving.
 
@@ -96,9 +123,20 @@ class SimulatedPool(BasePool[BaseOutcome]):
     def step(self) -> None:
         """One step, and then the laws."""
         self.driver.step()
-        self.witness.check(self.read_clock())
+        self.stepped_at = self.network.now
+        self.has_stepped = True
+        self.witness.check()
         if self.driver.is_finished and not self.driver.has_event():
             self.driver.shut()
+
+    def settle(self) -> None:
+        """The laws about a pool that has done all that can be done now."""
+        self.has_stepped = False
+        if not self.driver.is_shut:
+            self.patience.settle(self.read_time())
+            self._settled += 1
+            if self._settled % _RECOUNT_EVERY == 0:
+                self.recount()
 
     def next_at(self) -> float | None:
         """When a step is needed, in the network's time."""
@@ -118,33 +156,41 @@ class SimulatedPool(BasePool[BaseOutcome]):
 
     # The application.
 
-    def ask(self, message: bytes, target: Target | str | None, flow: Flow | None = None) -> None:
+    def ask(self, message: bytes, target: Target | None, flow: Flow | None = None) -> None:
         """Send, and hold the outcome or let go of it; refusals are the application's to live with."""
         try:
             outcome = self.send(message, target, flow=flow)
         except (SippoolError, BlockingIOError) as error:
             self.trace(f"refused {type(error).__name__}")
             return
-        self._note(outcome, message)
+        self._note(outcome, Sending(message, target, flow))
         self.trace(f"send {outcome.send_id}")
 
     def answer(
         self, received: MessageReceived | MalformedReceived | FramingFailed, status: int
     ) -> None:
-        """Reply, as far as that can be done."""
-        message = received.message
+        """Reply, as far as that can be done; sometimes as a stack that has kept nothing but the message."""
+        message, flow = received.message, received.flow
         if message is None or not message.can_be_answered:
             return
         body = b"x" * self.rng.choice([0, 0, 10, 2000])
         answer = response(message, status, body=body)
+        is_open = self.is_open(flow)
+        forgetful = self.rng.random() < 0.5 and is_open and self.patience.remembers(flow.id)
         try:
-            outcome = self.reply(received, answer)
-        except (InvalidMessage, NoRoute, PoolClosed, QueueFull) as error:
+            outcome = self.send(answer) if forgetful else self.reply(received, answer)
+        except (AmbiguousTransaction, InvalidMessage, NoRoute, PoolClosed, QueueFull) as error:
             self.trace(f"refused {type(error).__name__}")
             return
-        self.witness.replies[outcome.send_id] = received.flow
-        self._note(outcome, answer)
+        if status >= 200:
+            self.patience.answered(flow.id, message)
+        self._note(outcome, Sending(answer, None, flow, is_open))
         self.trace(f"reply {outcome.send_id}")
+
+    def is_open(self, flow: Flow) -> bool:
+        """Whether it is a connection that carries answers."""
+        connection = self.driver.core._streams.connections.get(flow.id)
+        return connection is not None and connection.phase.value == "open"
 
     def take(self, count: int) -> None:
         """Take events, in a pool without a handler."""
@@ -168,12 +214,11 @@ class SimulatedPool(BasePool[BaseOutcome]):
                 "I11", mine or event.message.call_id.startswith(b"evil"), "somebody else's answer"
             )
             return
-        self.received = [*self.received[-MAX_KEPT:], event]
         self._serve(event)
 
     def _serve(self, event: MessageReceived | MalformedReceived | FramingFailed) -> None:
         mood = self.rng.random()
-        if mood < 0.65:
+        if mood < 0.55:
             self.answer(event, 200)
         elif mood < 0.75:
             self.answer(event, 180)
@@ -196,12 +241,13 @@ class SimulatedPool(BasePool[BaseOutcome]):
     def _note_stream(self, sock: Socket, connection_id: int) -> Stream:
         """Let the socket know which connection it is, for the account of faults by phase."""
         if isinstance(sock, SimulatedSocket):
+            self.witness.sockets[connection_id] = sock
             connections = self.driver.core._streams.connections
             sock.phase = lambda: phase_of(connections.get(connection_id))
         return self._add_stream(sock, connection_id)
 
-    def _note(self, outcome: BaseOutcome, message: bytes) -> None:
-        self.witness.sends[outcome.send_id] = message
+    def _note(self, outcome: BaseOutcome, sending: Sending) -> None:
+        self.witness.accepted(outcome.send_id, sending)
         if self.rng.random() < 0.5:
             self.held = [*self.held[-MAX_KEPT:], outcome]
 

@@ -32,13 +32,17 @@ from .messages import request
 from .network import Faults, SimulatedNetwork
 from .oracle import require
 from .pools import SimulatedPool
+from .probes import probe
+from .wires import check_wires
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 MAX_STEPS_WITHOUT_TIME = 5000
 ACTIONS = 60
-_TLS_SHARE = 0.05
+TLS_SHARE = 0.05
+_CALM_MINUTES = 13
+"""Three for the application's last answers, and then the longest hold and the longest idle time in a row."""
 _CERTIFICATES = Path(__file__).parent / "certificates"
 
 
@@ -64,7 +68,7 @@ class Schedule:
         self.seed = seed
         self.kept = range(actions) if kept is None else kept
         self.rng = random.Random(seed)
-        self.with_tls = self.rng.random() < _TLS_SHARE
+        self.with_tls = self.rng.random() < TLS_SHARE
         self.network = SimulatedNetwork(random.Random(f"{seed} network"), self._draw_faults())
         self._hash = hashlib.blake2b(digest_size=8)
         self._serial = 0
@@ -126,7 +130,10 @@ class Schedule:
             max_connections_per_source=rng.choice([2, 50]),
             max_handshakes=rng.choice([1, 64]),
             max_queued_messages=rng.choice([2, 256]),
+            max_queued_bytes_total=rng.choice([9000, 2**24]),
             max_events=rng.choice([4, 20, 1024]),
+            max_event_bytes=rng.choice([4000, 2**23]),
+            max_malformed=rng.choice([2, 8]),
             max_open_requests=rng.choice([2, 30]),
             max_partial_bytes=rng.choice([3000, 2**25]),
             min_idle_seconds=rng.choice([1.0, 15.0]),
@@ -155,6 +162,7 @@ class Schedule:
         weights = {
             "ask": 30.0,
             "ask by flow": 4,
+            "ask back": 4,
             "take": 15,
             "cancel": 5,
             "close flow": 3,
@@ -178,6 +186,12 @@ class Schedule:
         elif deed == "ask by flow" and pool.flows:
             flow = rng.choice(pool.flows)
             pool.ask(self._request(pool, flow.transport), None, flow)
+        elif deed == "ask back" and pool.flows:
+            # To the very port that somebody has come from, or whom we have connected to.
+            flow = rng.choice(pool.flows)
+            name = flow.tls.matched_identity if flow.tls and flow.outbound else None
+            target = Target(flow.transport, flow.peer, None if name == flow.peer.host else name)
+            pool.ask(self._request(pool, flow.transport), target)
         elif deed == "take" and pool.driver.handler is None:
             pool.take(rng.choice([1, 5, 50]))
         elif deed == "cancel" and pool.held:
@@ -187,9 +201,7 @@ class Schedule:
             pool.close_flow(rng.choice(pool.flows))
         elif deed == "clock":
             self.network.count("clock jump")
-            pool.clock_offset += rng.choice([-3600.0, -1.0, 1.0, 86400.0])
-            # A wait lasts as long as it was meant to, whatever the clock says: the next step comes in time.
-            pool.step()
+            pool.jump(rng.choice([-3600.0, -1.0, 1.0, 86400.0]))
         elif deed == "descriptors":
             used = len(pool.layer.open_sockets)
             pool.layer.max_sockets = rng.choice([None, None, used, used + 1])
@@ -204,10 +216,14 @@ class Schedule:
         name = None
         if self.with_tls and rng.random() < 0.6:
             transport = Transport.TLS
-            name = rng.choice([None, "pool.test", "pool.test", "other.test"])
+            name = rng.choice([None, "pool.test", "pool.test", "3cx.test"])
         target = Target(transport, Address(rng.choice(hosts), transport.default_port), name)
         for _ in range(rng.choice([1, 1, 3, 10])):
-            pool.ask(self._request(pool, transport), target)
+            message = self._request(pool, transport)
+            pool.ask(message, target)
+            if transport is Transport.TCP and target.address.host in hosts[: len(self.pools) - 1]:
+                for enemy in self.enemies:
+                    enemy.overheard.append((target.address, message))
 
     def _request(self, pool: SimulatedPool, transport: Transport) -> bytes:
         self._serial += 1
@@ -226,6 +242,9 @@ class Schedule:
         end = self.network.now + seconds
         while True:
             self._step_pools()
+            for pool in self.pools:
+                if pool.has_stepped:
+                    pool.settle()
             instants = [at for pool in self.pools if (at := pool.next_at()) is not None]
             arrival = self.network.next_at()
             if arrival is not None:
@@ -235,6 +254,9 @@ class Schedule:
             self.network.advance_to(max(min(instants), self.network.now))
             self.result.steps += 1
         self.network.advance_to(end)
+        for pool in self.pools:
+            # Who should have done something has done nothing.
+            pool.settle()
 
     def _step_pools(self) -> None:
         """Let every pool do what it can do without time passing; none may go on for ever (I16)."""
@@ -250,31 +272,47 @@ class Schedule:
     # How it ends.
 
     def _calm_down(self) -> None:
-        """The faults stop, and with them the clocks' jumps."""
+        """The faults stop, and with them the clocks' jumps; of the enemies some go, and some are just silent."""
         self.network.faults = Faults()
+        self.rng = random.Random(f"{self.seed} calm")
         for enemy in self.enemies:
-            enemy.stop()
+            if self.rng.random() < 0.5:
+                enemy.stop()
         for pool in self.pools:
             pool.layer.max_sockets = None
-        for _ in range(3):
+        for _ in range(_CALM_MINUTES):
             self._take_everything()
             self._let_time_pass(60.0)
         for pool in self.pools:
             waiting = set(pool.witness.sends) - set(pool.witness.outcomes)
             require("L", not waiting, f"{pool.host}: sends {sorted(waiting)[:5]} never end")
+            left = sorted(pool.driver.core._streams.connections)
+            require("L", not left, f"{pool.host}: connections {left[:5]} never end")
 
     def _finish(self) -> None:
         for pool in self.pools:
+            if not pool.driver.is_finished:
+                probe(self.network, pool, self._wait_a_moment)
+        for pool in self.pools:
             if not pool.driver.is_shut:
+                pool.recount()
                 pool.close_now()
         for _ in range(5):
             self._take_everything()
             self._let_time_pass(1.0)
+        for enemy in self.enemies:
+            enemy.stop()
         for pool in self.pools:
             pool.witness.check_end()
+            check_wires(pool.witness)
             pool.driver.shut()
             require("I9", not pool.layer.open_sockets, f"{pool.host}: descriptors are left open")
             self.result.events += pool.witness.events
+
+    def _wait_a_moment(self) -> None:
+        for _ in range(4):
+            self._let_time_pass(0.1)
+            self._take_everything()
 
     def _take_everything(self) -> None:
         for pool in self.pools:

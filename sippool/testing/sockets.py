@@ -81,7 +81,8 @@ class SimulatedSocket:
 
     def getpeername(self) -> Sockaddr:
         """The other end."""
-        if self.remote is None or (self.type == socket.SOCK_STREAM and not self._connected):
+        is_stream = self.type == socket.SOCK_STREAM
+        if self.remote is None or (is_stream and (self._error or not self._connected)):
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         return self._sockaddr(self.remote)
 
@@ -259,6 +260,11 @@ class SimulatedSocket:
     def receive_reset(self) -> None:
         """RST has arrived."""
         self._break(errno.ECONNRESET)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether an error has ended it."""
+        return bool(self._error)
 
     @property
     def is_readable(self) -> bool:
