@@ -72,15 +72,19 @@ class Patience:
         self._lives: dict[int, _Life] = {}
         self._handled_data = self._core.handle_data
         self._handled_written = self._core.handle_written
+        self._handled_timer = self._core.handle_timer
+        self._told_at = self._now
+        """When the core has last been told the time, for sure."""
+        self._core.handle_timer = self._handle_timer  # type: ignore[method-assign]
         self._core.handle_data = self._handle_data  # type: ignore[method-assign]
         self._core.handle_written = self._handle_written  # type: ignore[method-assign]
         witness.watchers.append(self._saw_event)
         witness.write_watchers.append(self._saw_write)
         self._asleep: dict[int, tuple[int, float]] = {}
 
-    def lose(self, seconds: float) -> None:
-        """The clock steps back that long after the pool has last looked at it."""
-        self._slack += seconds
+    def lose(self) -> None:
+        """The clock steps back: the pool cannot know how much of the time since it was last told has passed."""
+        self._slack += self._witness.time() - self._told_at
 
     def leap(self) -> None:
         """The clock jumps forward: what was held for a request is idle only now."""
@@ -93,7 +97,12 @@ class Patience:
     def _life(self, number: int) -> _Life:
         return self._lives.setdefault(number, _Life())
 
+    def _handle_timer(self, *, now: float) -> None:
+        self._told_at = self._witness.time()
+        self._handled_timer(now=now)
+
     def _handle_data(self, connection_id: int, data: bytes, *, now: float) -> None:
+        self._told_at = self._witness.time()
         self._life(connection_id).said += 1
         self._handled_data(connection_id, data, now=now)
 

@@ -88,8 +88,6 @@ class SimulatedPool(BasePool[BaseOutcome]):
         self.has_stepped = False
         """Whether anything may have changed since the laws were looked at."""
         self._settled = 0
-        self.stepped_at = network.now
-        """When the pool has last looked at its clock, for sure."""
         listen_at_all(driver, listen_at)
 
     def read_clock(self) -> float:
@@ -106,7 +104,7 @@ class SimulatedPool(BasePool[BaseOutcome]):
             self.leapt_seconds += seconds
             self.patience.leap()
         else:
-            self.patience.lose(self.network.now - self.stepped_at)
+            self.patience.lose()
         self.clock_offset += seconds
         self.step()
 
@@ -123,7 +121,6 @@ class SimulatedPool(BasePool[BaseOutcome]):
     def step(self) -> None:
         """One step, and then the laws."""
         self.driver.step()
-        self.stepped_at = self.network.now
         self.has_stepped = True
         self.witness.check()
         if self.driver.is_finished and not self.driver.has_event():
