@@ -97,7 +97,7 @@ def run_volume(batch: Batch) -> Result:
         result.executions += 1
         try:
             result.reached.update(map(fuzz.name_of, target.check(target.door(data))))
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - the same
             result.findings.append(_volume_finding(batch, target, data))
             break
     return result
@@ -125,7 +125,7 @@ def _volume_finding(batch: Batch, target: fuzz.Target, data: bytes) -> str:
     try:
         breaks(small)
         text = f"not found again; the input was {data!r}"
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - the same
         text = _text_of(error)
     return f"{text}\n{as_test(target.name, small)}\nagain: {batch.command}"
 

@@ -136,7 +136,7 @@ def _meanings_of(data: bytes) -> tuple[Meaning, Meaning]:
 
 
 def _meaning(drawn: list[str | int | bytes]) -> Meaning:
-    return Meaning(*drawn)  # type: ignore[arg-type]
+    return Meaning(*drawn)  # type: ignore[arg-type]  # drawn in the order of its fields
 
 
 def _some_meanings(mutator: Mutator) -> bytes:
